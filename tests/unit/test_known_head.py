@@ -8,7 +8,7 @@ from tfserve.web.http.exchange import RequestHead
 from tfserve.web.http.known_head import MAX_BYTES, KnownHead
 
 HEAD = b"POST /v1/models/m:predict HTTP/1.1\r\nHost: here\r\nContent-Length: 4\r\n\r\n"
-READ = RequestHead("/v1/models/m:predict", b"/v1/models/m:predict", [], {})
+READ = RequestHead({"path": "/v1/models/m:predict"}, {})
 
 
 def test_a_request_with_the_same_head_has_another_body() -> None:

@@ -6,16 +6,17 @@ from msgspec.structs import replace
 
 from tfserve.ipc.messages import Metrics
 from tfserve.ipc.metrics import ModelCounts, NamedCounts, TrainingCounts, WebCounts, added
+from tfserve.ipc.predictions import ComputeResult
 from tfserve.web.api.metrics.families import families
 
-TIMES = (1_000_000, 0, 0, 0)
+QUEUED_NS = 1_000_000
 
 
 def counted(*batches: tuple[int, int]) -> ModelCounts:
     """What a process counts of answers with so many rows, each from a batch of so many."""
     statistics = ModelCounts()
     for rows, batch_rows in batches:
-        statistics.succeeded("v1", total_ns=2_000_000, rows=rows, batch_rows=batch_rows, times=TIMES)
+        statistics.succeeded("v1", rows, 2_000_000, ComputeResult((), QUEUED_NS, batch_rows=batch_rows))
     return replace(statistics, in_flight=1)
 
 

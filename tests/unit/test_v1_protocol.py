@@ -92,10 +92,10 @@ def test_long_rows_given_as_objects_are_put_together() -> None:
     numbers = list(range(3000))
     for count in (1, 2, 3):
         body = str({"instances": [{"x": numbers, "n": n} for n in range(count)]}).replace("'", '"').encode()
-        request, form = predict_json.read(body, one)
-        assert form is Form.ROWS
-        assert request.inputs["x"].tolist() == [numbers] * count
-        assert request.inputs["n"].tolist() == list(range(count))
+        read = predict_json.read(body, one)
+        assert read.form is Form.ROWS
+        assert read.request.inputs["x"].tolist() == [numbers] * count
+        assert read.request.inputs["n"].tolist() == list(range(count))
     mixed = str({"instances": [{"x": numbers, "n": 1}, {"x": numbers[1:], "n": 1}]}).replace("'", '"').encode()
     with pytest.raises(Invalid, match="must have the same shape"):
         predict_json.read(mixed, one)

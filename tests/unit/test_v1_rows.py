@@ -36,7 +36,7 @@ ROWS, SCALAR = TensorSpec("x", "float32", (-1, 2)), TensorSpec("rate", "float32"
 def test_a_scalar_beside_rows_is_requested_in_columns(body: bytes) -> None:
     with pytest.raises(Invalid, match=r"'rate'.*Send columns instead"):
         predict_json.read(body, model(ROWS, SCALAR))
-    request, _ = predict_json.read(b'{"inputs": {"x": [[1, 2]], "rate": 3}}', model(ROWS, SCALAR))
+    request = predict_json.read(b'{"inputs": {"x": [[1, 2]], "rate": 3}}', model(ROWS, SCALAR)).request
     assert request.inputs["rate"].shape == ()
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 
+from tfserve.ipc.predictions import ComputeResult
+
 LATENCY_BUCKETS_S = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 )  # fmt: skip
@@ -74,23 +76,23 @@ class ModelCounts(msgspec.Struct):
     #: by batch size in rows
     batches: dict[int, BatchCount] = {}
 
-    def succeeded(self, protocol: str, *, total_ns: int, rows: int, batch_rows: int, times: tuple[int, ...]) -> None:
-        """`times` are those of a response: queue, input, compute and output, in nanoseconds."""
-        queue_ns, input_ns, compute_ns, output_ns = times
+    def succeeded(self, protocol: str, rows: int, total_ns: int, result: ComputeResult) -> None:
+        """A request with so many rows has been computed, and took `total_ns` from its arrival to its response."""
+        batch_rows = result.batch_rows
         self.last.at_s = time.time()
         self.rows += rows
         self.executions += rows / batch_rows if batch_rows else 1.0
         self.success.count += 1
         self.success.ns += total_ns
-        self.queue_ns += queue_ns
+        self.queue_ns += result.queue_ns
         batch = self.batches.get(batch_rows)
         if batch is None:
             batch = self.batches[batch_rows] = BatchCount()
         batch.requests += 1
         batch.rows += rows
-        batch.input_ns += input_ns
-        batch.compute_ns += compute_ns
-        batch.output_ns += output_ns
+        batch.input_ns += result.input_ns
+        batch.compute_ns += result.compute_ns
+        batch.output_ns += result.output_ns
         self._completed(protocol, "ok", total_ns)
 
     def failed(self, protocol: str, kind: str, total_ns: int) -> None:

@@ -52,7 +52,8 @@ def encode(request_id: int, message: Prediction) -> list[bytes | memoryview]:
             if tensor.data.nbytes >= LARGE_BYTES:
                 return _encode_large(request_id, message)
     text = _encoder.encode(message)
-    return [HEADER.pack(_checked(AFTER_LENGTH + len(text)), request_id, len(text)) + text]
+    size = len(text)
+    return [HEADER.pack(_checked(AFTER_LENGTH + size), request_id, size) + text]
 
 
 def _encode_large(request_id: int, message: ComputeRequest | ComputeResult) -> list[bytes | memoryview]:

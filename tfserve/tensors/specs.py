@@ -106,6 +106,12 @@ class Signature(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
     def output_names(self) -> tuple[str, ...]:
         return tuple([spec.name for spec in self.outputs])
 
+    @cached_property
+    def input_of_rows(self) -> TensorSpec | None:
+        """The only input, if its first dimension may count rows."""
+        (only,) = self.inputs if len(self.inputs) == 1 else (None,)
+        return only if only is not None and only.shape != () and not only.part else None
+
 
 def check_shape(shape: Shape, spec: TensorSpec, name: str) -> None:
     """Raises `Invalid` if an array of this shape does not match the `spec` of input `name`, or cannot exist.

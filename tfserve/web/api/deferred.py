@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 import orjson
+from msgspec.structs import replace
 from starlette.types import Receive, Scope
 
 from tfserve.access.principals import PRINCIPAL
@@ -78,7 +79,7 @@ async def defer(
     applied = (b"preference-applied", deferral.applied)
     if deferral.wait_s and status.state in FINISHED_STATES:
         answer = await response_of(context, await read(reads.job_by_id, status.id))
-        return answer._replace(headers=(*answer.headers, applied))
+        return replace(answer, headers=(*answer.headers, applied))
     return _accepted(status, applied)
 
 

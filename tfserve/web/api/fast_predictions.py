@@ -53,8 +53,9 @@ class FastPredictions:
         self._authentication = authentication
         self._forwarded = forwarded
         self._access_log = access_log
+        self._before_id = lines(JSON) + HEADER + b": "
         self._tail = lines(tail)
-        self._json = lines(JSON)
+        self._after_id = b"\r\n" + self._tail
         self._paths: dict[bytes, str] = {}
 
     def path(self, url: bytes) -> str | None:
@@ -64,6 +65,7 @@ class FastPredictions:
     def admits(self, exchange: Exchange) -> bool:
         """Whether the request is for a known host of this server, and has the token that the server may require."""
         if self._forwarded is not None:
+            exchange.scope = dict(exchange.scope)  # the connection keeps the one of the head
             self._forwarded.apply(exchange.scope)
             exchange.headers = dict(exchange.scope["headers"])
         headers = exchange.headers
@@ -98,8 +100,10 @@ class FastPredictions:
             if started is not None:
                 self._log(started, exchange, response)
         made = response.headers
-        more = b"%b%b: %b\r\n%b" % (self._json if made is JSON else lines(made), HEADER, request_id, self._tail)
-        return Response(response.status, more, response.body, closes=made is not JSON and CLOSE in made)
+        if made is JSON:
+            return Response(response.status, self._before_id + request_id + self._after_id, response.body)
+        more = lines([*made, (HEADER, request_id)]) + self._tail
+        return Response(response.status, more, response.body, closes=CLOSE in made)
 
     def _prediction(self, exchange: Exchange) -> Awaitable[RestResponse]:
         caller = Caller()

@@ -70,7 +70,7 @@ def _workspace(model: Model) -> Any:
 
 def _signature(model: Model) -> Signature | None:
     """The default signature, if an example of it can be written out."""
-    signature = model.signatures.get(model.default_signature())
+    signature = model.signatures.get(model.default_signature)
     if signature is None or signature.method or any(spec.dtype not in DTYPES for spec in signature.inputs):
         return None
     return signature if signature.inputs and is_small(signature) else None

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import dataclasses
 from collections.abc import Sequence
 from functools import partial
 
 import orjson
+from msgspec.structs import replace
 
 from tfserve.errors import Invalid, NotFound, TFserveError, Unavailable
 from tfserve.ipc.messages import BatchJob
@@ -119,7 +119,7 @@ def _texts(model: Model, count: int, prediction: Prediction, result: Result) -> 
 
 def _row(prediction: Prediction, n: int) -> Prediction:
     inputs = {name: array[n : n + 1] for name, array in prediction.request.inputs.items()}
-    return prediction._replace(request=dataclasses.replace(prediction.request, inputs=inputs))
+    return replace(prediction, request=replace(prediction.request, inputs=inputs))
 
 
 def _result_row(result: Result, n: int) -> Result:

@@ -119,7 +119,7 @@ class BatchRun:
         """Raises `Invalid` if the input does not fit the model."""
         job, path = self._job, Path(self._job.input)
         require_input(path)
-        signature = model.signature(job.signature or model.default_signature())
+        signature = model.signature(job.signature or model.default_signature)
         source: Source
         if job.format == CSV:
             source = CsvLines(path, Columns(header_of(path), signature, job.columns))

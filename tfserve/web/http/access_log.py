@@ -62,6 +62,12 @@ class Started(NamedTuple):
 CURRENT: ContextVar[Entry | None] = ContextVar("access_log_entry", default=None)
 
 
+def note_model(name: str, version: int) -> None:
+    """The model that the current request is for."""
+    if (entry := CURRENT.get()) is not None:
+        entry.model, entry.version = name, version
+
+
 class AccessLog:
     """Writes the lines of this process to the file at `path`, or to standard output if it is `-`."""
 

@@ -83,9 +83,9 @@ def limit_of(settings: Settings, at_most: int | None) -> int:
     return settings.max_body_bytes if at_most is None else min(at_most, settings.max_body_bytes)
 
 
-def check_size(body: bytes, settings: Settings, at_most: int | None) -> None:
+def check_size(body: bytes, limit: int) -> None:
     """Raises `BodyTooLarge`."""
-    if len(body) > (limit := limit_of(settings, at_most)):
+    if len(body) > limit:
         raise BodyTooLarge(limit=limit)
 
 

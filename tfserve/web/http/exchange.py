@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+import msgspec
 from starlette.types import Scope
 
 from tfserve.web.http.eager_call import EagerCall
-from tfserve.web.http.response_bytes import CLOSE, Header, lines
+from tfserve.web.http.response_bytes import CLOSE, lines
 
 if TYPE_CHECKING:
     from tfserve.web.http.protocol import HttpProtocol
@@ -36,18 +37,20 @@ class Head(NamedTuple):
 class RequestHead:
     """The head of a request on the fast path. Requests of a connection that begin with the same bytes share it."""
 
-    __slots__ = ("by_name", "headers", "kept", "path", "url")
+    __slots__ = ("by_name", "kept", "scope")
 
-    def __init__(self, path: str, url: bytes, headers: Sequence[Header], by_name: Mapping[bytes, bytes]) -> None:
-        self.path = path
-        self.url = url
-        self.headers = headers
+    def __init__(self, scope: Scope, by_name: Mapping[bytes, bytes]) -> None:
+        self.scope = scope
         self.by_name = by_name
         self.kept: Any = None
         """What the application has derived from the head alone."""
 
+    @property
+    def path(self) -> str:
+        return str(self.scope["path"])
 
-class Response(NamedTuple):
+
+class Response(msgspec.Struct, frozen=True, gc=False):
     """A complete response. `headers` are lines, to which that of the length is added when it is sent."""
 
     status: int
@@ -101,18 +104,8 @@ class Exchange:
 
     def begin(self, head: RequestHead) -> None:
         """The head of a request has arrived."""
-        protocol = self._protocol
         self.head = head
-        self.scope = {
-            "type": "http",
-            "method": "POST",
-            "path": head.path,
-            "raw_path": head.url,
-            "query_string": b"",
-            "headers": head.headers,
-            "client": protocol.client,
-            "scheme": protocol.scheme,
-        }
+        self.scope = head.scope
         self.headers = head.by_name
         self.body = b""
         self.keep_alive = True
@@ -142,9 +135,9 @@ class Exchange:
         self.response_complete = True
         if response is None or self.disconnected:
             return
-        status, headers, body, closes = response
-        if closes:
+        headers = response.headers
+        if response.closes:
             self.keep_alive = False
         elif not self.keep_alive:
             headers += CLOSE_LINE
-        self._protocol.send(status, headers, body, keep_alive=self.keep_alive)
+        self._protocol.send(response.status, headers, response.body, keep_alive=self.keep_alive)

@@ -280,9 +280,21 @@ class HttpProtocol(HttpToolsProtocol):
         if int(headers.get(b"content-length", MAX_BODY_BYTES + 1)) > MAX_BODY_BYTES:
             return False
         self.cycle = self._exchange  # type: ignore[assignment]  # uvicorn needs only what both have
-        self._exchange.begin(RequestHead(path, self.url, self.headers, headers))
+        self._exchange.begin(RequestHead(self._scope(path), headers))
         self._pieces = []
         return True
+
+    def _scope(self, path: str) -> Scope:
+        return {
+            "type": "http",
+            "method": "POST",
+            "path": path,
+            "raw_path": self.url,
+            "query_string": b"",
+            "headers": self.headers,
+            "client": self.client,
+            "scheme": self.scheme,
+        }
 
     def hand_over(self) -> None:
         """Gives the request in the exchange to the ASGI application."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from starlette.types import Scope, Send
@@ -56,7 +56,7 @@ JSON: tuple[Header, ...] = (JSON_TYPE,)
 """The headers of most responses."""
 
 
-class RestResponse(NamedTuple):
+class RestResponse(msgspec.Struct, frozen=True, gc=False):
     """A complete HTTP response. Its length is added when it is sent."""
 
     body: bytes

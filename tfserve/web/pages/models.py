@@ -123,7 +123,7 @@ def _usage(request: PageRequest, live: Model) -> dict[str, Any]:
     labels = image.get("display") or image.get("labels") or []
     numbers = image.get("mask_values") or list(range(len(labels)))
     own = [f"samples/{number}" for number in range(len(_sample_names(live)))]
-    default = live.default_signature()
+    default = live.default_signature
     return {
         "takes_images": calls.IMAGE_BYTES in live.signatures,
         "samples": own,

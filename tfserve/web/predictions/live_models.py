@@ -40,7 +40,7 @@ from tfserve.web.predictions.request import (
     rows,
     tensors,
 )
-from tfserve.web.predictions.signature_checks import max_body_bytes
+from tfserve.web.predictions.signature_checks import default_of, max_body_bytes
 from tfserve.web.predictions.waking import SLEEPING, ModelQueueFull, Wake, Waking, expire
 
 
@@ -81,6 +81,8 @@ class Model:
         self.info = info
         self.statistics = ModelCounts()
         self.signatures: dict[str, Signature] = {}
+        #: the signature that is meant when none is named: `serving_default`, or the only one
+        self.default_signature = DEFAULT_SIGNATURE
         #: larger requests can't fit; None where inputs may have any size
         self.max_body_bytes: int | None = None
         self.in_flight = 0
@@ -121,6 +123,7 @@ class Model:
         self._pool.keep(info.addresses)
         self._full_pool.keep(info.full_addresses)
         self.signatures = {name: msgspec.convert(each, Signature) for name, each in info.signatures.items()}
+        self.default_signature = default_of(self.signatures)
         self.max_body_bytes = max_body_bytes(self.signatures.values())
         if info.state != SLEEPING:
             self._waking.announced()
@@ -143,12 +146,6 @@ class Model:
                 f"Model {self.name!r} has no signature {name!r}{nearest(name, self.signatures)}. There are: {known}."
             )
         return found
-
-    def default_signature(self) -> str:
-        """The name that is meant when none is given: `serving_default`, or the only one that there is."""
-        if DEFAULT_SIGNATURE not in self.signatures and len(self.signatures) == 1:
-            return next(iter(self.signatures))
-        return DEFAULT_SIGNATURE
 
     async def run(self, read: Callable[[], P], write: Callable[[P, Result], T], *, is_heavy: bool) -> T:
         """Reads a request, computes it and writes the response. Large ones are read and written in a thread.
@@ -182,7 +179,7 @@ class Model:
     async def _predict(self, request: Request, started_ns: int) -> Result:
         signature = self.signatures.get(request.signature) or self.signature(request.signature)
         inputs = in_order(signature, request.inputs)
-        names = outputs_in_order(signature, request.outputs)
+        names = outputs_in_order(signature, request.outputs) if request.outputs else signature.output_names
         packed = await offloaded(partial(tensors, inputs)) if are_heavy(inputs.values()) else tensors(inputs)
         question = ComputeRequest(request.signature, tuple(inputs), packed, names, request.urgency)
         # Nothing is awaited between this and sending the request, so the model can't sleep in between.
@@ -199,13 +196,7 @@ class Model:
             failure = answer.failure
             message = without_folders(failure.message, self.info.path)
             raise from_failure(msgspec.structs.replace(failure, message=message))
-        self.statistics.succeeded(
-            request.protocol,
-            total_ns=time.perf_counter_ns() - started_ns,
-            rows=rows(request.inputs),
-            batch_rows=answer.batch_rows,
-            times=(answer.queue_ns, answer.input_ns, answer.compute_ns, answer.output_ns),
-        )
+        self.statistics.succeeded(request.protocol, rows(packed), time.perf_counter_ns() - started_ns, answer)
         outputs = {name: predictions.to_array(each) for name, each in zip(names, answer.tensors, strict=True)}
         if request.outputs:
             outputs = {name: outputs[name] for name in request.outputs}
@@ -334,8 +325,7 @@ class Models:
         if not found or (version is None and found[0].state == "draining") or not PRINCIPAL.get().sees_workspace(name):
             raise NoSuchModel(name=name, hint=nearest(name, [each for each in self.names() if each != name]))
         model = found[0] if version is None else self._of_version(found, version)
-        if (entry := access_log.CURRENT.get()) is not None:
-            entry.model, entry.version = name, model.version
+        access_log.note_model(name, model.version)
         return model
 
     def labelled(self, name: str, label: str) -> Model:
@@ -374,10 +364,13 @@ class Models:
             self._by_name[name] = now
         else:
             self._by_name.pop(name, None)
-        self.changed.set()
-        self.changed = asyncio.Event()
+        self._announce_change()
         for model in before.values():
             model.close()
+
+    def _announce_change(self) -> None:
+        self.changed.set()
+        self.changed = asyncio.Event()
 
     async def drained(self, name: str, id_: int, addresses: Sequence[str]) -> None:
         """Returns when nothing is in flight to these replicas of a deployment."""
@@ -395,6 +388,7 @@ class Models:
         if model in versions and model.state == "draining" and is_idle:
             versions.remove(model)
             model.close()
+            self._announce_change()
 
 
 _timeouts = TimerWheel[asyncio.Future[predictions.ComputeResult | Refusal]](expire)

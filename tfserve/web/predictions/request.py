@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
+import msgspec
 from starlette.types import Scope
 
 from tfserve.ipc import predictions
@@ -49,8 +49,7 @@ def caller_of(scope: Scope) -> Iterator[Caller]:
             connection.on_lost = None
 
 
-@dataclass(slots=True)
-class Request:
+class Request(msgspec.Struct):
     """A prediction request.
 
     `inputs` are arrays that match the signature. `outputs` are the requested names in order; if empty, all outputs of
@@ -68,7 +67,7 @@ class Request:
     pinned: bool = False
 
 
-class Options(NamedTuple):
+class Options(msgspec.Struct, frozen=True):
     """How to handle a request, from headers, metadata and path."""
 
     protocol: str
@@ -78,8 +77,9 @@ class Options(NamedTuple):
     caller: Caller | None = None
 
     def request(self, inputs: Mapping[str, Array], signature: str, outputs: Sequence[str] = ()) -> Request:
-        protocol, urgency, timeout_s, pinned, caller = self
-        return Request(inputs, signature, outputs, urgency, timeout_s, protocol, caller, pinned)
+        return Request(
+            inputs, signature, outputs, self.urgency, self.timeout_s, self.protocol, self.caller, self.pinned
+        )
 
 
 class Prepared(Protocol):
@@ -89,8 +89,7 @@ class Prepared(Protocol):
     def request(self) -> Request: ...
 
 
-@dataclass(slots=True)
-class Result:
+class Result(msgspec.Struct):
     """The outputs by name, in the requested order. The arrays are read-only; strings are arrays of bytes."""
 
     outputs: dict[str, Array]
@@ -118,8 +117,7 @@ def tensors(inputs: Mapping[str, Array]) -> tuple[Tensor, ...]:
     return tuple([predictions.to_tensor(array) for array in inputs.values()])
 
 
-def rows(inputs: Mapping[str, Array]) -> int:
+def rows(inputs: Sequence[Tensor]) -> int:
     """The batch size: the first dimension of the first input."""
-    for array in inputs.values():
-        return int(array.shape[0]) if array.ndim else 1
-    return 1
+    shape = inputs[0].shape if inputs else ()
+    return shape[0] if shape else 1

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 import numpy as np
 
 from tfserve.errors import Invalid, nearest
-from tfserve.tensors.specs import Signature, TensorSpec
+from tfserve.tensors.specs import DEFAULT_SIGNATURE, Signature, TensorSpec
 
 ELEMENT_BYTES = 256
 """Maximum size of an element in any protocol, with brackets, white space and many digits."""
@@ -25,6 +25,11 @@ def max_body_bytes(signatures: Iterable[Signature]) -> int | None:
                 return None
         most = max(most, sum(math.prod(spec.shape or ()) for spec in signature.inputs))
     return most * ELEMENT_BYTES + REST_BYTES
+
+
+def default_of(signatures: Collection[str]) -> str:
+    """The signature that is meant when none is named: `serving_default`, or the only one that there is."""
+    return next(iter(signatures)) if len(signatures) == 1 else DEFAULT_SIGNATURE
 
 
 def find(name: str, specs: Sequence[TensorSpec], what: str) -> TensorSpec:

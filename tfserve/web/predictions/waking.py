@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
+
+import msgspec
 
 from tfserve.errors import TFserveError, TimedOut, Unavailable
 from tfserve.ipc.connections import ConnectionLost
@@ -63,7 +64,7 @@ class Waking:
         finally:
             timer.cancel()
             self._waiting.discard(waiting)
-        return dataclasses.replace(request, timeout_s=max(0.0, timeout_s - (time.monotonic() - started_at)))
+        return msgspec.structs.replace(request, timeout_s=max(0.0, timeout_s - (time.monotonic() - started_at)))
 
     def announced(self) -> None:
         """The model does not sleep now. The requests that waited for it are sent before it could sleep again."""

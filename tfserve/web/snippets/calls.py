@@ -47,7 +47,7 @@ def usages(model: Model, origin: str) -> list[Usage]:
 
 def chosen_signature(model: Model) -> tuple[str, Signature | None]:
     """The default signature or the first one; None if the model has none, or one that JSON can't express."""
-    name = model.default_signature()
+    name = model.default_signature
     if name not in model.signatures:
         name = next(iter(model.signatures), "")
     signature = model.signatures.get(name)
@@ -60,7 +60,7 @@ def v1_example(model: Model) -> str:
     name, signature = chosen_signature(model)
     if signature is None:
         return "{}"
-    head = {"signature_name": name} if name != model.default_signature() else {}
+    head = {"signature_name": name} if name != model.default_signature else {}
     return json.dumps({**head, **example_values.v1_body(signature)})
 
 
@@ -69,7 +69,7 @@ def v2_example(model: Model) -> str:
     name, signature = chosen_signature(model)
     if signature is None:
         return "{}"
-    head = {"parameters": {"signature": name}} if name != model.default_signature() else {}
+    head = {"parameters": {"signature": name}} if name != model.default_signature else {}
     return json.dumps({**head, **example_values.v2_body(signature)})
 
 

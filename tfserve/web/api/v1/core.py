@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
 from tfserve.errors import Invalid, NotFound, Unsupported, nearest
@@ -67,7 +68,7 @@ def versions(models: Models, address: Address) -> list[Model]:
 
 def signature_of(model: Model, name: str | None) -> tuple[str, Signature]:
     """The signature of a request and its name, or the default one. Raises `Invalid`."""
-    name = name or model.default_signature()
+    name = name or model.default_signature
     return name, model.signatures.get(name) or model.signature(name)
 
 
@@ -88,7 +89,7 @@ class Form(Enum):
     FILES = "files"
 
 
-class Prediction(NamedTuple):
+class Prediction(msgspec.Struct, frozen=True):
     """The request for predict, and the form of its response."""
 
     request: Request
@@ -119,7 +120,7 @@ def check_outputs(specs: Iterable[TensorSpec]) -> None:
 # --- classify and regress
 
 
-class Examination(NamedTuple):
+class Examination(msgspec.Struct, frozen=True):
     """The request for `verb`, classify or regress, on a number of `examples`."""
 
     request: Request

@@ -50,7 +50,7 @@ def are_files(document: dict[str, Any], model: Model) -> bool:
     if IMAGE_BYTES not in model.signatures or document.get("signature_name"):
         return False
     rows = document.get("instances")
-    default = model.signatures.get(model.default_signature())
+    default = model.signatures.get(model.default_signature)
     if default is not None and any(spec.dtype == "string" for spec in default.inputs):
         return False
     return rows.__class__ is list and bool(rows) and all(_is_b64(row) for row in rows)

@@ -9,7 +9,7 @@ import numpy as np
 import orjson
 
 from tfserve.errors import Invalid, Unsupported
-from tfserve.tensors.casting import Ragged
+from tfserve.tensors.casting import Ragged, cast_few
 from tfserve.tensors.dtypes import BFLOAT16, DTYPES
 from tfserve.tensors.json_numbers import Numbers
 from tfserve.tensors.specs import Array, Signature, TensorSpec, check_shape
@@ -97,6 +97,9 @@ def write(prediction: Prediction, result: Result) -> bytes:
 
 
 def _rows(instances: Any, signature: Signature) -> dict[str, Array]:
+    spec = signature.input_of_rows
+    if spec is not None and instances.__class__ is list and (few := cast_few(instances, spec)) is not None:
+        return {spec.name: few}
     for spec in signature.inputs:
         if spec.part or spec.shape == ():
             raise _not_in_rows(spec, signature)
@@ -107,8 +110,8 @@ def _rows(instances: Any, signature: Signature) -> dict[str, Array]:
             raise Invalid("No values in 'instances' array.")
         if _is_object(instances[0]):
             return _rows_of_objects(instances, signature)
-    spec = _only_input(signature, "instances")
-    return {spec.name: _array(instances, spec, in_rows=True)}
+    only = _only_input(signature, "instances")
+    return {only.name: _array(instances, only, in_rows=True)}
 
 
 def _not_in_rows(spec: TensorSpec, signature: Signature) -> Invalid:

@@ -21,7 +21,7 @@ from tfserve.web.snippets import example_values
 
 def example(model: Model, origin: str) -> dict[str, Any]:
     """`origin` is the address that the client used: http://host:port. Raises `Unsupported`."""
-    name = model.default_signature()
+    name = model.default_signature
     if not model.signatures:
         raise Unsupported(
             f"No example available: {model.name} has no signature (common for TF1 checkpoints). Fetch its"
@@ -35,7 +35,7 @@ def example(model: Model, origin: str) -> dict[str, Any]:
             raise Unsupported(f"No example available: input {spec.name!r} takes {spec}, which JSON cannot represent.")
     verb = signature.method or "predict"
     url = f"{origin}/v1/models/{quote(model.name, safe='')}:{verb}"
-    head = {"signature_name": name} if name != model.default_signature() else {}
+    head = {"signature_name": name} if name != model.default_signature else {}
     few = example_values.is_small(signature)
     body = {**head, **example_values.v1_body(signature)} if few else None
     python = repr(body) if few else _expression(head, signature, _python)

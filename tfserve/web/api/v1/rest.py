@@ -7,6 +7,7 @@ per second.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import orjson
@@ -16,12 +17,13 @@ from tfserve.access.principals import PREDICT, PRINCIPAL
 from tfserve.errors import Invalid
 from tfserve.web.api.deferred import defer
 from tfserve.web.api.endpoint import Context
+from tfserve.web.api.known_model import KnownModel
 from tfserve.web.api.v1 import core, metadata, request_examples
 from tfserve.web.api.v1.core import Address
 from tfserve.web.api.v1.predict_json import PROTOCOL
 from tfserve.web.api.v1.rest_predict import respond
 from tfserve.web.api.v1.routing import Addresses
-from tfserve.web.http.bodies import check_size, read_body
+from tfserve.web.http.bodies import read_body
 from tfserve.web.http.exchange import Head
 from tfserve.web.http.forwarded import origin_of
 from tfserve.web.http.prefer import read_deferral
@@ -72,17 +74,15 @@ class V1:
 
         Raises the errors of the head.
         """
-        PRINCIPAL.get().require(PREDICT)
         address = self._addresses.read(scope)
-        core.find(self._models, address)
+        known = KnownModel(self._models, self._settings, partial(core.find, self._models, address))
+        known.take(b"")
         urgency, timeout_s = read_priority_headers(head.headers)
-        is_pinned = address.is_pinned
+        verb, is_pinned = address.verb, address.is_pinned
 
         def answer(body: bytes, caller: Caller) -> Awaitable[RestResponse]:
-            PRINCIPAL.get().require(PREDICT)
-            model = core.find(self._models, address)
-            check_size(body, self._settings, model.max_body_bytes)
-            return respond(address.verb, model, Options(PROTOCOL, urgency, timeout_s, is_pinned, caller), head, body)
+            model = known.take(body)
+            return respond(verb, model, Options(PROTOCOL, urgency, timeout_s, is_pinned, caller), head, body)
 
         return answer
 

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+import msgspec
+from msgspec.structs import replace
+
 from tfserve.errors import Invalid, Unsupported, nearest
 from tfserve.tensors.dtypes import DTYPES
 from tfserve.tensors.specs import Array, Shape, Signature, TensorSpec, check_shape
@@ -40,7 +43,7 @@ class Output(NamedTuple):
     classes: int = 0
 
 
-class Inference(NamedTuple):
+class Inference(msgspec.Struct, frozen=True):
     """A checked request, and the form of its response."""
 
     request: Request
@@ -78,12 +81,12 @@ def prepare(
     `binary_outputs` is the default form of outputs. A timeout in the parameters only applies if it is smaller.
     """
     parameters = given.parameters
-    name = (parameter(parameters, "signature", str) if parameters else None) or model.default_signature()
+    name = (parameter(parameters, "signature", str) if parameters else None) or model.default_signature
     signature = model.signature(name)
     outputs = _outputs(given, signature, is_binary=binary_outputs)
     inputs = read_inputs(given.inputs, signature, read_values)
     if parameters:
-        options = options._replace(urgency=_urgency(parameters, options), timeout_s=_timeout_s(parameters, options))
+        options = replace(options, urgency=_urgency(parameters, options), timeout_s=_timeout_s(parameters, options))
     names = [each.spec.name for each in outputs] if given.outputs else ()
     non_finite = _non_finite(parameters) if parameters else NON_FINITE[0]
     return Inference(options.request(inputs, name, names), outputs, given.id, non_finite)

@@ -115,7 +115,7 @@ def datatype(spec: TensorSpec) -> str:
 
 def _default(model: Model) -> Signature:
     """A model may have no signature. Then only the workspace API can run it."""
-    return model.signatures.get(model.default_signature(), Signature((), ()))
+    return model.signatures.get(model.default_signature, Signature((), ()))
 
 
 def _tensor(spec: TensorSpec) -> dict[str, Any]:

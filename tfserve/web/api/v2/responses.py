@@ -7,6 +7,7 @@ import zlib
 from typing import Any
 
 import orjson
+from msgspec.structs import replace
 
 from tfserve.web.http.bodies import WINDOW_BITS
 from tfserve.web.http.responses import JSON_TYPE, RestResponse
@@ -34,7 +35,7 @@ async def packed(answer: RestResponse, accepted: bytes | None) -> RestResponse:
         return answer
     is_large = len(answer.body) > LARGE_BYTES
     body = await asyncio.to_thread(_pack, answer.body, encoding) if is_large else _pack(answer.body, encoding)
-    return answer._replace(body=body, headers=(*answer.headers, (b"content-encoding", encoding)))
+    return replace(answer, body=body, headers=(*answer.headers, (b"content-encoding", encoding)))
 
 
 def _chosen(accepted: bytes) -> bytes | None:

@@ -13,13 +13,14 @@ from tfserve.errors import NotFound, Unavailable, Unsupported
 from tfserve.ipc.messages import IsReady
 from tfserve.web.api.deferred import defer
 from tfserve.web.api.endpoint import Context
+from tfserve.web.api.known_model import KnownModel
 from tfserve.web.api.v2 import metadata, repository, statistics
 from tfserve.web.api.v2.core import model_of, versions_of
 from tfserve.web.api.v2.requests import decode, index_request, repository_request
 from tfserve.web.api.v2.responses import json_response, packed
 from tfserve.web.api.v2.rest_infer import PROTOCOL, infer
 from tfserve.web.api.v2.routing import INFER, MODELS, VERSIONS
-from tfserve.web.http.bodies import check_size, read_body
+from tfserve.web.http.bodies import read_body
 from tfserve.web.http.exchange import Head
 from tfserve.web.http.prefer import read_deferral
 from tfserve.web.http.responses import MethodNotAllowed, RestResponse, send_response
@@ -78,13 +79,12 @@ class V2:
     def answer(self, scope: Scope, head: Head) -> Callable[[bytes, Caller], Awaitable[RestResponse]]:
         """Responds to inferences with this head, from bodies that have arrived. They are not to be deferred."""
         name, slash, version = scope["path"][len(MODELS) : -len(INFER)].partition(VERSIONS)
+        find = partial(self._model, name, version if slash else None)
+        known = KnownModel(self._models, self._context.settings, find)
         accepted = head.headers.get(b"accept-encoding")
 
         async def answer(body: bytes, caller: Caller) -> RestResponse:
-            PRINCIPAL.get().require(PREDICT)
-            model = self._model(name, version if slash else None)
-            check_size(body, self._context.settings, model.max_body_bytes)
-            response = await infer(model, body, head.headers, caller, pinned=bool(slash))
+            response = await infer(known.take(body), body, head.headers, caller, pinned=bool(slash))
             return await packed(response, accepted)
 
         return answer

@@ -58,7 +58,7 @@ def _read(model: Model, body: bytes, length: bytes | None, options: Options) -> 
 
 def _read_raw(model: Model, body: bytes, options: Options) -> Inference:
     """A body without JSON: the data of the model's only input. All outputs are returned as bytes."""
-    signature = model.signature(model.default_signature())
+    signature = model.signature(model.default_signature)
     if len(signature.inputs) != 1:
         raise Invalid(
             f"A raw body (Inference-Header-Content-Length: 0) requires a model with one input; {model.name!r} has"
