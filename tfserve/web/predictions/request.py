@@ -20,14 +20,11 @@ class CallerGone(ClientGone):
     """The client has closed its connection, so the response is not needed."""
 
 
-class Caller:
+class Caller(msgspec.Struct, eq=False):
     """The client that waits for a response. `on_gone` is called when it has closed the connection."""
 
-    __slots__ = ("is_gone", "on_gone")
-
-    def __init__(self) -> None:
-        self.is_gone = False
-        self.on_gone: Callable[[], object] | None = None
+    is_gone: bool = False
+    on_gone: Callable[[], object] | None = None
 
     def gone(self) -> None:
         self.is_gone = True
