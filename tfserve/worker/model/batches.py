@@ -45,14 +45,11 @@ class Batch:
     """Requests that are computed together. `others` and `rows_there` are those of `concurrency.Finished`."""
 
     requests: list[Waiting]
+    rows: int
     is_narrow: bool
     others: int
     rows_there: int
     started_ns: int = 0
-
-    @property
-    def rows(self) -> int:
-        return sum(request.rows or 1 for request in self.requests)
 
 
 class Batches:
@@ -172,11 +169,12 @@ class Batches:
 
     def _new_batch(self, requests: list[Waiting]) -> Batch:
         is_alone = not self._running and not self._waiting
-        running = sum(len(each.requests) for each in self._running)
-        rows = sum(request.rows or 1 for request in requests)
-        rows_there = rows + sum(each.rows for each in self._running) + len(self._waiting) * rows // len(requests)
+        running = sum([len(each.requests) for each in self._running])
+        rows = sum([request.rows or 1 for request in requests])
+        rows_there = rows + sum([each.rows for each in self._running]) + len(self._waiting) * rows // len(requests)
         return Batch(
             requests,
+            rows,
             is_narrow=not is_alone and self._tuner.setting.way == self._copy_way,
             others=len(requests) - 1 + len(self._waiting) + running,
             rows_there=rows_there,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -54,10 +55,13 @@ class Plan:
         return found
 
     def can_batch(self) -> bool:
+        return self._has_rows and not (self.mixes_rows or self.changes_state)
+
+    @cached_property
+    def _has_rows(self) -> bool:
+        """Whether the first dimension of every tensor counts examples."""
         targets = [target for feed in self.feeds.values() for target in feed]
         specs = [target.spec for target in (*targets, *self.outputs)]
-        if self.mixes_rows or self.changes_state:
-            return False
         return bool(targets) and all(spec is not None and spec.is_batched for spec in specs)
 
 

@@ -81,7 +81,7 @@ class RequestQueue:
 
     def rows_if_shared(self, group: Group, alone: int) -> int:
         """The queued rows of the group; a request that can't share a batch counts as `alone`."""
-        return sum(request.rows or alone for request in self._groups[group])
+        return sum([request.rows or alone for request in self._groups[group]])
 
     def oldest_ns(self, group: Group) -> int:
         return self._groups[group][0].arrived_ns
