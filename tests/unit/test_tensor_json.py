@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import random
+import re
 import time
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import ml_dtypes
@@ -232,6 +236,38 @@ def test_the_shape_comes_from_brackets_and_commas() -> None:
     assert json_skeleton.shape_of(b"[[[1], [2]], [[3], [4]]]", 4) == (2, 2, 1)
     assert json_skeleton.shape_of(b"[[[1], [2]], [[3, 4]]]", 4) is None
     assert json_skeleton.shape_of(b"[[1][2]]", 2) is None
+
+
+def sevens(shape: Sequence[int]) -> Any:
+    return [sevens(shape[1:]) for _ in range(shape[0])] if shape else 7
+
+
+def shape_if_regular(value: Any) -> tuple[int, ...] | None:
+    """By recursion, element by element."""
+    if not isinstance(value, list):
+        return ()
+    shapes = {shape_if_regular(each) for each in value}
+    inner = shapes.pop() if len(shapes) == 1 else None
+    return None if inner is None else (len(value), *inner)
+
+
+def test_only_regular_lists_have_a_shape() -> None:
+    """Regular lists, and the same with characters removed, added or exchanged: the shape must be a proof."""
+    chance = random.Random(0)
+    seen: Counter[bool] = Counter()
+    for _ in range(5000):
+        text = bytearray(json.dumps(sevens(chance.choices(range(1, 4), k=chance.randint(1, 5)))).encode())
+        for _ in range(chance.randint(0, 2)):
+            at, mark = chance.randrange(len(text)), chance.choice(b"[],7")
+            text[at : at + chance.randint(0, 1)] = bytes([mark] * chance.randint(0, 1))
+        try:
+            value = json.loads(text)
+        except ValueError:
+            continue  # which the parser has found before
+        shape = shape_if_regular(value) if isinstance(value, list) else None
+        assert json_skeleton.shape_of(bytes(text), len(re.findall(rb"7+", text))) == shape, bytes(text)
+        seen[shape is not None] += 1
+    assert min(seen.values()) > 500
 
 
 @pytest.mark.parametrize("odd", [b"[1,2,3]", b"[1]", b"[[1],2]", b"[]"])
