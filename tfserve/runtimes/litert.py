@@ -5,21 +5,21 @@ from __future__ import annotations
 import copy
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from tfserve.errors import Invalid, Overloaded, TFserveError
 from tfserve.models.formats import Located
-from tfserve.runtimes import concurrent, layout, litert_state, machine
+from tfserve.runtimes import concurrent, layout, litert_calls, litert_state, machine
 from tfserve.runtimes.error_summary import cause
 from tfserve.runtimes.signature_only import SignatureOnly
 from tfserve.tensors.specs import DEFAULT_SIGNATURE, Array, Quantization, Signature, TensorSpec
 
 _LACKS_OPERATION = re.compile(r"custom op|select TensorFlow op|unresolved", re.IGNORECASE)
-_Compute = Callable[..., Mapping[str, Array]]
-"""Takes all inputs by name, returns all outputs by name."""
+_LONGEST_REPORT = 1 << 16
+"""An interpreter with a longer error text is replaced, because it never discards any of it."""
 
 
 def load(model: Located, *, device: str) -> LiteRtModel:
@@ -92,7 +92,8 @@ class LiteRtModel(SignatureOnly):
         return twin
 
     def _use(self, interpreter: Any) -> None:
-        self._interpreter, self._computes = interpreter, _computes(interpreter)
+        self._interpreter, self._computes = interpreter, litert_calls.computes(interpreter)
+        self._reports = litert_calls.Reports()
         self._smallest_bytes, self._largest_bytes = sys.maxsize, 0
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], signature: str) -> list[Array | None]:
@@ -104,9 +105,14 @@ class LiteRtModel(SignatureOnly):
                 self.reset_state()
             values = self._computes[signature](**inputs)
         except Exception as error:
-            message = f"LiteRT could not run the model on these inputs: {cause(error)}."
+            message = f"LiteRT could not run the model on these inputs: {cause(self._reports.last(error))}."
+            self._shorten_reports()
             raise _failure(error, message) from error
         return [values[name] for name in outputs]
+
+    def _shorten_reports(self) -> None:
+        if not self.is_stateful and self._reports.length > _LONGEST_REPORT:
+            self._use(_interpreter(self._content, self._threads))
 
 
 def _interpreter(content: bytes, threads: int) -> Any:
@@ -135,51 +141,10 @@ def _signatures(interpreter: Any) -> dict[str, Signature]:
     }
 
 
-def _computes(interpreter: Any) -> dict[str, _Compute]:
-    names = interpreter.get_signature_list()
-    if not names:
-        return {DEFAULT_SIGNATURE: _without_signature(interpreter)}
-    return {name: _with_texts(interpreter.get_signature_runner(name)) for name in names}
-
-
-def _with_texts(runner: Any) -> _Compute:
-    """Strings are returned as object arrays; all others unchanged."""
-    texts = [spec.name for spec in _specs(runner.get_output_details()) if spec.dtype == "string"]
-    if not texts:
-        compute: _Compute = runner
-        return compute
-
-    def run(**inputs: Array) -> Mapping[str, Array]:
-        values = dict(runner(**inputs))
-        return {**values, **{name: values[name].astype(object) for name in texts}}
-
-    return run
-
-
 def _plain_signature(interpreter: Any) -> Signature:
     """For a file without signatures, from an older converter: the tensors' own names."""
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
     return Signature(_specs({each["name"]: each for each in inputs}), _specs({each["name"]: each for each in outputs}))
-
-
-def _without_signature(interpreter: Any) -> _Compute:
-    inputs = {each["name"]: each["index"] for each in interpreter.get_input_details()}
-    outputs = {each["name"]: each["index"] for each in interpreter.get_output_details()}
-    shapes: dict[str, tuple[int, ...]] = {}
-
-    def run(**given: Array) -> Mapping[str, Array]:
-        if shapes != {name: array.shape for name, array in given.items()}:
-            shapes.clear()  # so that it is tried again after a failure here
-            for name, array in given.items():
-                interpreter.resize_tensor_input(inputs[name], array.shape)
-            interpreter.allocate_tensors()
-            shapes.update({name: array.shape for name, array in given.items()})
-        for name, array in given.items():
-            interpreter.set_tensor(inputs[name], array)
-        interpreter.invoke()
-        return {name: interpreter.get_tensor(index) for name, index in outputs.items()}
-
-    return run
 
 
 def _specs(details: Mapping[str, Any]) -> tuple[TensorSpec, ...]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
+import msgspec
 import numpy as np
 
 from tfserve.tensors.dtypes import DTYPES
@@ -19,6 +21,9 @@ _GROUP_ROWS = 4
 _SIZES = (8, 32, 224)
 """Tried for sizes that the signature leaves open, after 1."""
 MAX_BYTES = 64 * 1024 * 1024
+_MAX_EXAMPLE = 1000
+"""Elements of all inputs together."""
+_DECIMALS = 3
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,29 @@ def recipes(signature: Signature) -> Iterator[Recipe]:
     if not is_certain(signature):
         candidates += [Recipe(RANDOM, rows, size) for size in _SIZES for rows in (1, _GROUP_ROWS)[: 1 + is_batched]]
     return (each for each in candidates if each.size_bytes(signature) <= MAX_BYTES)
+
+
+def with_examples(signature: Signature, recipe: Recipe) -> Signature:
+    """With the inputs of `recipe` as examples. Clients need none for a model that accepts the usual zeros."""
+    arrays = recipe.inputs(signature)
+    if recipe == Recipe(ZEROS) or sum(array.size for array in arrays.values()) > _MAX_EXAMPLE:
+        return signature
+    inputs = [
+        spec if spec.part else msgspec.structs.replace(spec, example=_plain(arrays[spec.name]))
+        for spec in signature.inputs
+    ]
+    return msgspec.structs.replace(signature, inputs=tuple(inputs))
+
+
+def _plain(array: Array) -> Any:
+    """Nested lists for JSON."""
+    if array.dtype == object:
+        texts = np.empty(array.size, dtype=object)
+        texts[:] = [each.decode() for each in array.ravel()]
+        return texts.reshape(array.shape).tolist()
+    if DTYPES[array.dtype.name].kind == "float":
+        return array.astype(np.float64).round(_DECIMALS).tolist()
+    return array.tolist()
 
 
 def shape_of(spec: TensorSpec, rows: int, size: int = 1) -> Shape:

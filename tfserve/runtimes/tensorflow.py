@@ -14,7 +14,7 @@ import re
 import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +28,7 @@ from tfserve.runtimes import (
     concurrent,
     devices,
     frozen_graph,
+    graph_callables,
     keras,
     known_names,
     operation_check,
@@ -39,7 +40,8 @@ from tfserve.runtimes import (
     uninitialized,
 )
 from tfserve.runtimes.error_summary import cause
-from tfserve.runtimes.graph_guard import GraphGuard, Required
+from tfserve.runtimes.graph_callables import GraphCallable
+from tfserve.runtimes.graph_guard import GraphGuard
 from tfserve.runtimes.graph_names import GraphNames
 from tfserve.runtimes.interface import Target
 from tfserve.runtimes.known_names import KnownNames
@@ -56,8 +58,6 @@ log = logging.getLogger(__name__)
 MAX_CALLABLES = 256
 _CPU = "/cpu:0"
 """Elsewhere TensorFlow places each variable where the operations are that use it, and a plan would not know where."""
-
-_Callable = Callable[..., list[Array | None]]
 
 _UNKNOWN_OPERATION = re.compile(r"Op type not registered '([^']+)'")
 
@@ -126,7 +126,7 @@ class GraphModel:
         self._session, self._state = session, session_state
         self.is_stateful, self.can_reset_state = session_state.is_stateful, session_state.can_reset
         self._names = GraphNames(session.graph, self.signatures, self._inputs, self._outputs, refused=refused)
-        self._callables: OrderedDict[tuple[Any, ...], _Callable] = OrderedDict()
+        self._callables: OrderedDict[tuple[Any, ...], GraphCallable] = OrderedDict()
         self._lock = threading.Lock()
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], signature: str) -> list[Array | None]:
@@ -180,7 +180,7 @@ class GraphModel:
         self._callables.clear()
         self._session.close()
 
-    def _callable(self, inputs: tuple[str, ...], outputs: tuple[str, ...], signature: str) -> _Callable:
+    def _callable(self, inputs: tuple[str, ...], outputs: tuple[str, ...], signature: str) -> GraphCallable:
         key = (signature, inputs, outputs)
         with self._lock:
             if (known := self._callables.get(key)) is not None:
@@ -190,62 +190,14 @@ class GraphModel:
         feeds = [self._names.element(inward.get(name, name)).name for name in inputs]
         fetches = [self._names.element(outward.get(name, name)).name for name in outputs]
         required = self._guard.check(feeds, fetches)
-        made = _new_callable(self._session, feeds, fetches)
+        made = graph_callables.new(self._session, feeds, fetches)
         if required:
-            made = _requiring(made, feeds, required)
+            made = graph_callables.requiring(made, feeds, required)
         with self._lock:
             self._callables[key] = made
             if len(self._callables) > MAX_CALLABLES:
                 self._callables.popitem(last=False)
         return made
-
-
-def _new_callable(session: Any, inputs: Sequence[str], outputs: Sequence[str]) -> _Callable:
-    """Takes arrays for the inputs, returns the outputs, all in order; None for an operation.
-
-    Session.make_callable is built on the same function but, as soon as there are inputs, does not use it: 24 µs
-    against 115 µs for a call of a small model.
-    """
-    from tensorflow.core.protobuf.config_pb2 import CallableOptions
-
-    tensors = list(dict.fromkeys(name for name in outputs if ":" in name and name not in inputs))
-    operations = [name for name in outputs if ":" not in name]
-    run: _Callable = _nothing_to_run
-    if tensors or operations:
-        options = CallableOptions(feed=inputs, fetch=tensors, target=operations)
-        run = session._make_callable_from_options(options)
-    if tensors == list(outputs):
-        return run
-    # A fed tensor can't be fetched as well, and no tensor can be fetched twice.
-    sources = {name: n for n, name in enumerate([*inputs, *tensors])}
-    positions = [sources.get(name) for name in outputs]
-
-    def run_and_arrange(*arrays: Array) -> list[Array | None]:
-        values = [*arrays, *run(*arrays)]
-        return [None if position is None else values[position] for position in positions]
-
-    return run_and_arrange
-
-
-def _requiring(run: _Callable, feeds: Sequence[str], required: Sequence[Required]) -> _Callable:
-    """Runs only if the feeds disable the operations with side effects."""
-    requested = {feeds.index(each.tensor): each for each in required}
-
-    def check_and_run(*arrays: Array) -> list[Array | None]:
-        for position, each in requested.items():
-            if bool(arrays[position].all()) != each.value:
-                raise Invalid(
-                    f"{each.tensor!r} must be {str(each.value).lower()}: otherwise the request would run"
-                    f" {each.effect!r}, which has a side effect."
-                )
-        return run(*arrays)
-
-    return check_and_run
-
-
-def _nothing_to_run(*_: Array) -> list[Array | None]:
-    """For requests that fetch only what they feed, which a session rejects."""
-    return []
 
 
 @contextlib.contextmanager

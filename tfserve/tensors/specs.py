@@ -57,6 +57,7 @@ class TensorSpec(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `quantization` has the parameters of a quantized model; callers send and receive the integers.
     `part` names a component of a ragged or sparse tensor, such as "row_splits of 'ids'"; otherwise it is empty.
+    `example` is a value for example requests as nested lists, if the model rejects the usual one.
     """
 
     name: str
@@ -64,6 +65,7 @@ class TensorSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     shape: Shape | None
     quantization: Quantization | None = None
     part: str = ""
+    example: Any = None
 
     @property
     def is_batched(self) -> bool:

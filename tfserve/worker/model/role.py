@@ -135,7 +135,7 @@ class ModelRole:
             address=address,
             format=runtime.format,
             version=model.version,
-            signatures={name: msgspec.to_builtins(each) for name, each in runtime.signatures.items()},
+            signatures=msgspec.to_builtins(warmed.with_examples(runtime.signatures)),
             warm_up="; ".join(warmed.done),
             runtime=runtime.runtime,
             image=msgspec.to_builtins(runtime.spec) if isinstance(runtime, ImageFiles) else None,

@@ -54,11 +54,22 @@ ALL = "all"
 
 @dataclass
 class Result:
-    """What was done, and what users of the model must know about it, for people. `later` is still to be done."""
+    """What was done, and what users of the model must know about it, for people. `later` is still to be done.
+
+    `accepted` generates inputs of the signature `name` that the model computes.
+    """
 
     done: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     later: Callable[[], None] | None = None
+    name: str = DEFAULT_SIGNATURE
+    accepted: Recipe | None = None
+
+    def with_examples(self, signatures: Mapping[str, Signature]) -> dict[str, Signature]:
+        """The signatures, with examples of inputs where the model rejects the usual ones."""
+        if self.accepted is None:
+            return dict(signatures)
+        return {**signatures, self.name: synthetic_inputs.with_examples(signatures[self.name], self.accepted)}
 
 
 class Steps:
@@ -182,6 +193,7 @@ class WarmUp:
         refusals: dict[str, str] = {}
         recipe = self._first_accepted(signature, refusals)
         self._report(signature, recipe, refusals)
+        self._result.name, self._result.accepted = self._name, recipe
         return recipe
 
     def _first_accepted(self, signature: Signature, refusals: dict[str, str]) -> Recipe | None:
