@@ -365,6 +365,58 @@ def test_several_archives_are_folders_next_to_each_other(tmp_path: Path) -> None
     assert counts(good(tmp_path / "p")) == {"Rose": 3, "Tulip": 3}
 
 
+def test_an_archive_in_an_archive_is_unpacked_too(tmp_path: Path) -> None:
+    class_folders(tmp_path / "set" / "flowers" / "train", ("Rose", "Tulip"))
+    (tmp_path / "p" / "data").mkdir(parents=True)
+    (tmp_path / "outer" / "download").mkdir(parents=True)
+    zipped(tmp_path / "outer" / "download" / "export.zip", tmp_path / "set", **{"a.exe": b"x"})
+    zipped(tmp_path / "p" / "data" / "download.zip", tmp_path / "outer")
+    found = good(tmp_path / "p")
+    assert counts(found) == {"Rose": 3, "Tulip": 3}
+    assert [each.path for each in found.skipped] == ["data/download.zip/download/export.zip/a.exe"]
+    assert not list((tmp_path / "derived").rglob("*.zip"))
+
+
+def test_archives_of_one_name_in_several_folders_are_the_parts_of_a_split(tmp_path: Path) -> None:
+    class_folders(tmp_path / "set", ("Rose", "Tulip"))
+    class_folders(tmp_path / "other", ("Rose", "Tulip"), 2)
+    for part, of in (("train", "set"), ("test", "other")):
+        (tmp_path / "p" / part).mkdir(parents=True)
+        zipped(tmp_path / "p" / part / "images.zip", tmp_path / of)
+    found = good(tmp_path / "p")
+    assert (counts(found), parts(found)) == ({"Rose": 5, "Tulip": 5}, {"test": 4, "train": 6})
+
+
+def test_a_folder_between_a_part_and_its_classes_is_no_class(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        class_folders(tmp_path / "p" / part / "images", ("Rose", "Tulip"))
+    found = good(tmp_path / "p")
+    assert (counts(found), parts(found)) == ({"Rose": 6, "Tulip": 6}, {"test": 6, "train": 6})
+
+
+def test_an_archive_that_contains_itself_again_and_again_ends(tmp_path: Path) -> None:
+    (tmp_path / "p").mkdir()
+    inner = tmp_path / "0.zip"
+    class_folders(tmp_path / "set", ("Rose", "Tulip"))
+    zipped(inner, tmp_path / "set")
+    for number in range(1, 9):
+        folder = tmp_path / f"level{number}"
+        folder.mkdir()
+        inner = inner.rename(folder / inner.name)
+        inner = zipped(tmp_path / f"{number}.zip", folder)
+    inner.rename(tmp_path / "p" / inner.name)
+    only(examined(tmp_path / "p").problems, "layout", "was not recognised")
+
+
+def test_an_archive_next_to_images_stays_packed(tmp_path: Path) -> None:
+    class_folders(tmp_path / "set", ("Rose", "Tulip"))
+    class_folders(tmp_path / "other", ("Lily",))
+    zipped(tmp_path / "set" / "more.zip", tmp_path / "other")
+    (tmp_path / "p").mkdir()
+    zipped(tmp_path / "p" / "a.zip", tmp_path / "set")
+    assert counts(good(tmp_path / "p")) == {"Rose": 3, "Tulip": 3}
+
+
 def test_an_archive_with_evil_paths_links_and_bombs_writes_nothing_outside(tmp_path: Path) -> None:
     class_folders(tmp_path / "set", ("Rose", "Tulip"), 12)
     (tmp_path / "p").mkdir()

@@ -191,7 +191,7 @@ class Search:
 
     def name(self, path: Path) -> str:
         """The path as people know it: that of an unpacked file begins with its archive."""
-        for folder, archive in self.unpacked.items():
+        for folder, archive in reversed(self.unpacked.items()):  # inner archives come after those that they are in
             if path.is_relative_to(folder):
                 return f"{self.relative(archive)}/{shown(path.relative_to(folder))}"
         return self.relative(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import unicodedata
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from tfserve.archives.entries import BadArchive, Entry, entry_problem, expansion_problem
@@ -21,6 +22,15 @@ MAX_FILES = 1_000_000
 MAX_BYTES = 64 * 2**30
 MAX_PACKED_MASK = 2**20
 """Images and masks hardly shrink, so larger files may not have more than a hundred times their packed size."""
+MAX_LEVELS = 3
+"""Archives in archives: what a site for downloads puts around the archive of a data set."""
+
+
+@dataclass
+class _Left:
+    """What all archives of a project may still unpack."""
+
+    files: int = MAX_FILES
 
 
 def unpack(search: Search) -> bool:
@@ -28,37 +38,58 @@ def unpack(search: Search) -> bool:
 
     Several archives, such as `train.zip` and `test.zip`, become folders next to each other.
     """
-    archives = [search.project] if is_archive(search.project) else _in_folder(search)
+    is_whole = is_archive(search.project)
+    archives = [search.project] if is_whole else _archives(search, search.root)
     if not archives:
         return False
-    folder = search.work("unpacked")
-    for archive in archives:
-        unpacked = folder / archive.stem
-        shutil.rmtree(unpacked, ignore_errors=True)
-        search.unpacked[unpacked] = archive
-        _Unpacking(search, archive, unpacked).run()
-    search.root = folder / archives[0].stem if len(archives) == 1 else folder
+    base = search.project.parent if is_whole else search.root
+    shutil.rmtree(search.work("unpacked"), ignore_errors=True)
+    folder, left = search.work("unpacked"), _Left()
+    targets = [folder / archive.relative_to(base).with_suffix("") for archive in archives]
+    for archive, target in zip(archives, targets, strict=True):
+        _unpack(search, archive, target, archive, left, MAX_LEVELS)
+    search.root = targets[0] if len(archives) == 1 else folder
     return True
 
 
-def _in_folder(search: Search) -> list[Path]:
-    return [path for path in search.below(search.root, (".zip",), depth=0) if path.is_file()]
+def _unpack(search: Search, archive: Path, folder: Path, shown_as: Path, left: _Left, levels: int) -> None:
+    """Also unpacks the archives in an archive without images, each to where it was."""
+    search.unpacked[folder] = shown_as
+    _Unpacking(search, archive, folder, shown_as, left).run()
+    if levels <= 1 or search.below(folder, image_reading.SUFFIXES):
+        return
+    for inner in _archives(search, folder):
+        aside = folder.parent / f".{inner.name}"
+        inner.rename(aside)
+        target = inner.with_suffix("")
+        _unpack(search, aside, target, shown_as / inner.relative_to(folder), left, levels - 1)
+        aside.unlink()
+
+
+def _archives(search: Search, folder: Path) -> list[Path]:
+    return [path for path in search.below(folder, (".zip",)) if path.is_file()]
 
 
 class _Unpacking:
-    """One archive. What is not unpacked is listed with the reason."""
+    """One archive. What is not unpacked is listed with the reason. Messages call it `shown_as`."""
 
-    def __init__(self, search: Search, archive: Path, folder: Path) -> None:
+    def __init__(self, search: Search, archive: Path, folder: Path, shown_as: Path, left: _Left) -> None:
         self._search = search
-        self._archive = archive
+        self._file = archive
+        self._archive = shown_as
         self._folder = folder
+        self._left = left
         self._budget = MAX_BYTES
+        self._suffixes: tuple[str, ...] = SUFFIXES
 
     def run(self) -> None:
-        self._folder.mkdir(parents=True, mode=0o700)
+        self._folder.mkdir(parents=True, mode=0o700, exist_ok=True)
         self._budget = min(MAX_BYTES, shutil.disk_usage(self._folder).free // 2)
         try:
-            with ZipArchive(self._archive, name=self._archive.name, max_files=MAX_FILES) as archive:
+            with ZipArchive(self._file, name=self._archive.name, max_files=self._left.files) as archive:
+                self._left.files -= len(archive.entries)
+                if not any(_suffix(entry) in image_reading.SUFFIXES for entry in archive.entries):
+                    self._suffixes = (*SUFFIXES, ".zip")
                 self._extract_all(archive)
         except BadArchive as refused:
             self._search.problems.append(f"{self._archive} can't be unpacked: {refused.detail['problem']}.")
@@ -94,11 +125,11 @@ class _Unpacking:
             return None  # hidden files, and what macOS adds
         if (problem := entry_problem(entry)) is not None:
             self._skip(entry, problem)
-        elif entry.size > image_reading.MAX_FILE_BYTES:
+        elif entry.size > image_reading.MAX_FILE_BYTES and _suffix(entry) != ".zip":
             self._skip(entry, f"huge: {entry.size // 2**20} MiB")
         elif (problem := expansion_problem(entry.size, entry.packed or 0, beyond=MAX_PACKED_MASK)) is not None:
             self._skip(entry, problem)
-        elif PurePosixPath(parts[-1]).suffix.lower() not in SUFFIXES:
+        elif _suffix(entry) not in self._suffixes:
             self._skip(entry, "not an image, mask, table or annotation file")
         else:
             return self._folder.joinpath(*parts)
@@ -122,3 +153,7 @@ class _Unpacking:
     def _skip(self, entry: Entry, reason: str, *, bad: bool = False) -> None:
         name = unicodedata.normalize("NFC", entry.name)
         self._search.skip(self._archive / shown(name).lstrip("/"), reason, bad=bad)
+
+
+def _suffix(entry: Entry) -> str:
+    return PurePosixPath(entry.key[-1]).suffix.lower() if entry.key else ""

@@ -46,7 +46,10 @@ def find(search: Search, base: Path) -> list[Labelled] | None:
 
 def wrapped(search: Search) -> Path:
     """The folder that has the class folders: the root, or one that it has nothing else than."""
-    folder = search.root
+    return _inside(search, search.root)
+
+
+def _inside(search: Search, folder: Path) -> Path:
     for _ in range(MAX_WRAPPERS):
         inner = search.data_folders(folder)
         if len(inner) != 1 or not search.folders(inner[0]):
@@ -75,8 +78,9 @@ def _class_folders(search: Search, base: Path) -> list[Path]:
 def _in_parts(search: Search, base: Path, parts: Sequence[Path]) -> list[Labelled] | None:
     """The user's own split. Without classes in its parts there is nothing to learn from."""
     found: list[Labelled] = []
+    has_classes = any(len(search.data_folders(path)) != 1 for path in parts)  # a single one is `train/images/<class>/`
     for path in parts:
-        found += _read(search, path, part_of(path.name))
+        found += _read(search, path if has_classes else _inside(search, path), part_of(path.name))
     if not found:
         return None
     found = own_split(_joined(search, found))
