@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -225,6 +227,40 @@ def test_a_large_body_is_forwarded_in_pieces(node: Node) -> None:
     assert answer.status_code == 200, answer.text
     upload = answer.json()["result"]
     assert upload["size"] == 10_000_000, upload
+
+
+def test_the_memory_of_a_node_does_not_grow_with_an_upload(head: Head, node: Node) -> None:
+    size, piece = 100, bytes(2**20)
+    children = psutil.Process(node.process.pid).children(recursive=True)
+    (web,) = [each for each in children if "tfserve.node.web" in " ".join(each.cmdline())]
+    before, largest = web.memory_info().rss, 0
+
+    def pieces() -> Iterator[bytes]:
+        nonlocal largest
+        for _ in range(size):
+            yield piece
+            largest = max(largest, web.memory_info().rss)
+
+    head.call("/create_workspace/", name="large")
+    stored = node.http.put("/workspaces/large/files/a.bin", content=pieces())
+    assert stored.json()["result"]["size"] == size * len(piece), stored.text
+    assert largest - before < 32 * len(piece)
+
+
+def test_an_upload_through_a_node_that_breaks_off_continues_at_its_offset(node: Node) -> None:
+    content = bytes(range(256)) * 4000
+    upload = node.http.post("/upload/", params={"name": "a.bin", "size": len(content)}).json()["result"]["id"]
+    path, half = f"/upload/{upload}", len(content) // 2
+    with socket.create_connection((node.http.base_url.host, node.http.base_url.port or 80)) as sock:
+        line = f"PATCH {path}?offset=0 HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\n"
+        authorization = f"Authorization: {node.http.headers['authorization']}\r\n\r\n"
+        sock.sendall((line + authorization).encode() + content[:half])
+    while (busy := node.http.patch(path, params={"offset": 10**9}, content=b"x")).status_code == 503:
+        pass  # the head still writes what has arrived
+    offset = busy.json()["error"]["detail"]["offset"]
+    assert (busy.status_code, 0 <= offset <= half) == (409, True), busy.text
+    done = node.http.patch(path, params={"offset": offset}, content=content[offset:]).json()["result"]
+    assert (done["state"], done["sha256"]) == ("complete", hashlib.sha256(content).hexdigest())
 
 
 def test_the_head_sees_the_client_of_the_node(head: Head, node: Node) -> None:

@@ -204,9 +204,9 @@ class Cluster:
 
 
 @contextmanager
-def two_nodes(machines: list[Machine], folder: Path) -> Iterator[Cluster]:
+def two_nodes(machines: list[Machine], folder: Path, **settings: str) -> Iterator[Cluster]:
     """A head that runs no worker itself, and a node on each other machine."""
-    cluster = Cluster(machines, folder, TFSERVE_HEAD_RUNS_WORKERS="0")
+    cluster = Cluster(machines, folder, **{"TFSERVE_HEAD_RUNS_WORKERS": "0", **settings})
     try:
         for machine in cluster.node_machines:
             cluster.start_node(machine)

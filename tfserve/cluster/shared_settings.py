@@ -9,7 +9,7 @@ from tfserve.config import Settings, environment_name, to_environment
 SHARED = (
     "predict_timeout_s", "max_predictions", "max_body_bytes", "max_response_bytes", "body_timeout_s", "allowed_origins",
     "token_requests_per_s", "token_bytes_in_flight", "head_grace_s", "shared_dir", "node_cache",
-    "allow_unauthenticated",
+    "allow_unauthenticated", "drain_s",
 )  # fmt: skip
 
 

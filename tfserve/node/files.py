@@ -20,9 +20,9 @@ from typing import Any, TypeVar
 
 from tfserve.cluster.content import trees
 from tfserve.cluster.content.blobs import Blobs
-from tfserve.cluster.content.cache import DISK_FULL, Cache
+from tfserve.cluster.content.cache import Cache
 from tfserve.cluster.content.digests import Digests
-from tfserve.cluster.content.errors import BadTree, NodeDiskFull
+from tfserve.cluster.content.errors import DISK_FULL, BadTree, NodeDiskFull
 from tfserve.cluster.content.fetch import fetch
 from tfserve.cluster.content.mirror import Changes, apply
 from tfserve.cluster.content.offers import Offers
@@ -100,7 +100,7 @@ class NodeFiles:
             return await self._handled(message)
         except OSError as error:
             if error.errno in DISK_FULL:
-                raise NodeDiskFull(node=self._node, cause=error.strerror, folder=str(self._folder)) from error
+                raise NodeDiskFull.of(error, node=self._node, folder=str(self._folder)) from error
             raise Internal(f"Files can't be read or written on node {self._node}: {error}") from error
 
     async def _handled(self, message: Message) -> Any:
@@ -183,8 +183,12 @@ class NodeFiles:
         trees.check_entries(message.put)
         blobs = Blobs(self._own / INCOMING)
         await blobs.open()
-        await fetch(self._read, message.put, blobs)
-        await in_thread(apply, folder, Changes(message.put, message.remove), blobs)
+        try:
+            await fetch(self._read, message.put, blobs)
+            await in_thread(apply, folder, Changes(message.put, message.remove), blobs)
+        except OSError:
+            await in_thread(blobs.drop, message.put)
+            raise
 
     def _watch(self, name: str) -> None:
         if name not in self._events:

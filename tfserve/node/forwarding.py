@@ -48,6 +48,11 @@ class HeadLost(ResponseLost):
 carried out: check that before you send it again."""
 
 
+class NodeStopped(ResponseLost):
+    """This node was stopped before the head of the cluster had responded. The request may have been carried out: \
+check that before you send it again, to another node or to the head."""
+
+
 class Target(NamedTuple):
     """The port of the head for requests of nodes."""
 
@@ -59,7 +64,7 @@ class Target(NamedTuple):
 
 
 class Forwarder:
-    """An ASGI application. Raises `HeadUnreachable`, `HeadLost`, `ClientGone`."""
+    """An ASGI application. Raises `HeadUnreachable`, `HeadLost`, `NodeStopped`, `ClientGone`."""
 
     def __init__(self, context: ssl.SSLContext) -> None:
         #: None before the node has been connected to the head
@@ -74,11 +79,13 @@ class Forwarder:
             caller.on_gone = exchange.cancel
             try:
                 await exchange
-            except (asyncio.CancelledError, HeadLost):
+            except (asyncio.CancelledError, HeadLost) as error:
                 if caller.is_gone:
                     raise ClientGone from None
                 exchange.cancel()
-                raise
+                if isinstance(error, HeadLost):
+                    raise
+                raise NodeStopped from None  # the server cancels what has not ended in time
 
     async def ask(self, path: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
         """Status and body of the head's response to a POST request of the node itself, in the current request."""

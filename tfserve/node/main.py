@@ -22,8 +22,8 @@ from tfserve.cluster.membership import Membership
 from tfserve.cluster.shared_settings import only_shared
 from tfserve.config import Settings, load
 from tfserve.errors import Forbidden, TFserveError
-from tfserve.ipc.connections import Connection
-from tfserve.ipc.messages import NodeOpened
+from tfserve.ipc.connections import Connection, ConnectionLost
+from tfserve.ipc.messages import LeaveNode, NodeOpened
 from tfserve.node.line import HeadLine
 from tfserve.node.membership import membership_of
 from tfserve.node.raylet import Raylet
@@ -31,7 +31,7 @@ from tfserve.node.relay import Relay
 from tfserve.supervisor.lock import DataFolderLock
 from tfserve.supervisor.processes.child import owner_of
 from tfserve.supervisor.self_signed import with_certificate
-from tfserve.supervisor.web_processes import WebProcess, hold, listen
+from tfserve.supervisor.web_processes import STOP_GRACE_S, WebProcess, hold, listen
 
 log = logging.getLogger(__name__)
 
@@ -103,6 +103,7 @@ class Node:
         self._relay = Relay(
             drain_s=settings.predict_timeout_s, on_unprotected=lambda: self._stop(Unprotected(host=settings.host))
         )
+        self._drain_s = settings.drain_s
         self._raylet: Raylet | None = None
         self._web: list[WebProcess] = []
         self._stopping: asyncio.Future[TFserveError | None] = asyncio.get_running_loop().create_future()
@@ -120,6 +121,13 @@ class Node:
             joining.cancel()
             return 0
         return await self._run(joining.result())
+
+    async def _leave(self, line: HeadLine) -> None:
+        """Returns when what runs here for the head has ended or moved, or when the time for that is over."""
+        await self._relay.leave()
+        if line.connection is not None:
+            with contextlib.suppress(ConnectionLost, TFserveError):  # a head that is away can't move anything
+                await line.connection.ask(LeaveNode(drain_s=self._drain_s))
 
     async def _membership(self) -> Membership:
         given = self._options
@@ -141,6 +149,8 @@ class Node:
         keeper = asyncio.get_running_loop().create_task(line.keep())
         try:
             problem = await self._stopping
+            if problem is None:
+                await self._leave(line)
         finally:
             keeper.cancel()
             await self._close(line)
@@ -151,6 +161,7 @@ class Node:
     async def _opened(self, membership: Membership, opened: NodeOpened, connection: Connection) -> None:
         """The head has accepted the node, for the first time or again."""
         settings = self._settings(opened.settings)
+        self._drain_s = settings.drain_s
         await self._relay.connected(connection, opened.head_url, may_be_open=_may_be_open(settings))
         if self._relay.is_unprotected:
             self._stop(Unprotected(host=settings.host))
@@ -181,7 +192,7 @@ class Node:
             )
 
     async def _close(self, line: HeadLine) -> None:
-        await asyncio.gather(*(process.stop() for process in self._web))
+        await asyncio.gather(*(process.stop(STOP_GRACE_S + self._drain_s) for process in self._web))
         if self._raylet is not None:
             await self._raylet.close()
         if line.connection is not None:
@@ -219,8 +230,11 @@ class Node:
 
     def _on_signal(self) -> None:
         if self._stopping.done():
+            print("tfserve: stopped immediately", file=sys.stderr, flush=True)
             os._exit(1)
-        self._stop(None)
+        self._stop(None)  # before the output, which may have no reader any more
+        with contextlib.suppress(OSError):
+            print("tfserve: waiting for running work to end; a second signal stops immediately", flush=True)
 
 
 def _may_be_open(settings: Settings) -> bool:

@@ -47,6 +47,7 @@ class Relay:
         self.service: asyncio.Future[Service] = asyncio.get_running_loop().create_future()
         self._drain_s = drain_s
         self._head: Connection | None = None
+        self._is_left = False
         self._url = ""
         self._rules = AccessRules(is_required=True, tokens=[])
         self._may_be_open = False
@@ -90,6 +91,11 @@ class Relay:
                 GetHead: self._to_head,
             }
             self.service.set_result(Service(self._ask_head, subscriptions))
+
+    async def leave(self) -> None:
+        """From now on the node says that it is not ready. It answers as before."""
+        self._is_left = True
+        await self._announce(HeadChanged(head=self._state()))
 
     async def disconnected(self) -> None:
         self._head = None
@@ -154,7 +160,7 @@ class Relay:
             line.lost.add_done_callback(lambda _: self._lines.discard(line))
 
     def _state(self) -> Head:
-        return Head(url=self._url, is_connected=self._head is not None)
+        return Head(url=self._url, is_connected=self._head is not None, is_left=self._is_left)
 
 
 def _without_gauges(counts: WebCounts) -> WebCounts:

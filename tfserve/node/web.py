@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
@@ -10,6 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tfserve.access.principals import EVERYBODY, PRINCIPAL, Principal
 from tfserve.cluster.membership import Membership
+from tfserve.config import load
 from tfserve.errors import NotFound, Unavailable
 from tfserve.ipc.connections import Connection
 from tfserve.ipc.messages import GetHead, Head, HeadChanged, IsReady, Message, Request
@@ -23,6 +25,7 @@ from tfserve.web.api.grpc_over_http import PATH
 from tfserve.web.app import Layers, Prefixes, Program, lifespan, main
 from tfserve.web.http.cross_origin import Preflights
 from tfserve.web.http.guard import Guard
+from tfserve.web.http.server import GRACEFUL_S
 from tfserve.web.predictions.live_models import Models
 from tfserve.web.supervisor_client import SupervisorClient
 
@@ -39,6 +42,8 @@ class NodeClient(SupervisorClient):
         super().__init__(connection)
         self.models: Models | None = None
         self.is_connected = False
+        self.left_at: float | None = None
+        """When the node began to stop, on the clock of the event loop."""
 
     async def ask(self, request: Request[R]) -> R:
         if isinstance(request, IsReady):
@@ -47,6 +52,8 @@ class NodeClient(SupervisorClient):
 
     def _is_ready(self) -> bool:
         """Whether requests can be answered: by the head, or at least by a model while the head is away."""
+        if self.left_at is not None:
+            return False
         return self.is_connected or (self.models is not None and _any_is_ready(self.models))
 
 
@@ -64,6 +71,7 @@ class NodeProgram(Program):
 
     async def begin(self, line: SupervisorClient, models: Models) -> None:
         self._client.models = models
+        self._drain_s = load().drain_s
         self._apply(await line.ask(GetHead()))
 
     def layers(self, context: Context, authenticator: Authenticator, limits: TokenLimits) -> Layers:
@@ -83,6 +91,12 @@ class NodeProgram(Program):
 
         return [passing_on(each, self._forwarder) for each in super().services(context)]
 
+    def grace_s(self) -> float:
+        """What is left of the time that running work has when the node stops, but enough for a prediction."""
+        left_at = self._client.left_at
+        passed_s = asyncio.get_running_loop().time() - left_at if left_at is not None else 0.0
+        return max(GRACEFUL_S, self._drain_s - passed_s)
+
     async def end(self) -> None:
         await self._forwarder.close()
 
@@ -97,6 +111,8 @@ class NodeProgram(Program):
         if parts.hostname and parts.port:
             self._forwarder.target = Target(parts.hostname, parts.port)
         self._client.is_connected = head.is_connected
+        if head.is_left and self._client.left_at is None:
+            self._client.left_at = asyncio.get_running_loop().time()
 
 
 class NodeRouter:

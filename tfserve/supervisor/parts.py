@@ -15,6 +15,7 @@ from tfserve.supervisor.access import Access
 from tfserve.supervisor.api import Api
 from tfserve.supervisor.audit_rotation import rotate_regularly
 from tfserve.supervisor.declared.declared_models import DeclaredModels
+from tfserve.supervisor.evacuation import Evacuation
 from tfserve.supervisor.events import Revision
 from tfserve.supervisor.jobs.callbacks import JobCallbacks
 from tfserve.supervisor.jobs.dataset_checks import ProjectChecks
@@ -92,6 +93,8 @@ class Parts:
                 **self._history.handlers, **self._checks.handlers, **nodes.handlers,
             },
         )  # fmt: skip
+        if self.cluster is not None:
+            self.cluster.evacuate = Evacuation(self._workspaces, self._trainings, self.changed).run
         self._pruning: list[asyncio.Task[None]] = []
 
     async def begin(self) -> None:

@@ -129,8 +129,8 @@ class WebProcess:
         self._watcher: asyncio.Task[None] | None = None
         self._keeper = asyncio.get_running_loop().create_task(self._keep())
 
-    async def stop(self) -> None:
-        """Lets it finish the requests that it has, and ends it."""
+    async def stop(self, grace_s: float = STOP_GRACE_S) -> None:
+        """Lets it finish the requests that it has for `grace_s` seconds, and ends it."""
         self._keeper.cancel()
         if self._watcher is not None:
             self._watcher.cancel()
@@ -139,7 +139,7 @@ class WebProcess:
             self._line.refuse_pending(Stopping())
         if self._child is not None and self._child.alive:
             self._child.terminate()
-            done, _ = await asyncio.wait([self._child.ended], timeout=STOP_GRACE_S)
+            done, _ = await asyncio.wait([self._child.ended], timeout=grace_s)
             if not done:
                 self._child.kill("it did not stop in time")
                 await asyncio.shield(self._child.ended)

@@ -53,7 +53,7 @@ from tfserve.web.http.members import MembersPort
 from tfserve.web.http.request_boundary import RequestBoundary
 from tfserve.web.http.request_ids import RequestIdFilter
 from tfserve.web.http.responses import MethodNotAllowed, error_counts, send_error
-from tfserve.web.http.server import make_server
+from tfserve.web.http.server import GRACEFUL_S, make_server
 from tfserve.web.http.static_files import IMMUTABLE, Favicon, Static
 from tfserve.web.http.tls import new_loop
 from tfserve.web.predictions.live_models import Models
@@ -89,6 +89,10 @@ class Program:
         from tfserve.web.api.grpc_services import all_services
 
         return all_services(context)
+
+    def grace_s(self) -> float:
+        """How long requests may take to end when the process stops."""
+        return GRACEFUL_S
 
     async def end(self) -> None:
         """Called when the last response has been sent."""
@@ -144,7 +148,7 @@ async def _serve(
     layers = program.layers(context, authenticator, limits)
     app = _with_headers(RequestBoundary(layers.app, access_log), settings)
     port = MembersPort(members, membership.identity.server_context()) if members and membership else None
-    server = make_server(app, settings, _fast(layers, settings, access_log), port)
+    server = make_server(app, settings, _fast(layers, settings, access_log), port, program.grace_s)
     # uvicorn re-raises the signal that stopped it after its shutdown; this process still has clean-up to do then.
     signal.signal(signal.SIGTERM, _ignore)
     async with _grpc(program, context, access_log, authenticator, limits):

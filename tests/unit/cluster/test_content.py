@@ -6,6 +6,7 @@ import asyncio
 import errno
 import itertools
 import os
+import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -279,8 +280,31 @@ async def test_a_full_disk_is_an_error_that_says_so(
         disk.setattr(os, "pwrite", full)
         with pytest.raises(NodeDiskFull, match="The disk of node n1 can't hold the files: No space left on device"):
             await provided(cache, head.tree, head.ask)
+    assert not cache.blobs.sizes(), "neither a part of a file nor a whole one"
     root = await provided(cache, head.tree, head.ask)
     assert (root / "variables" / "data").read_bytes() == LARGE
+
+
+async def test_what_is_not_used_makes_room_on_a_disk_that_is_smaller_than_the_limit(
+    head: Head, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    disk = 2 * len(LARGE)
+    cache = Cache(tmp_path / "node", GIB, "n1")
+    await cache.find("0" * 64)  # makes the folders
+
+    def free(_: object) -> object:
+        used = sum(each.st_size for each in cache.blobs.sizes().values())
+        return shutil._ntuple_diskusage(disk, used, disk - used)  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(shutil, "disk_usage", free)
+    one, two = model(head, "one"), model(head, "two")
+    root = await provided(cache, one, head.ask)
+    with pytest.raises(NodeDiskFull, match=r"can't hold two/data: it needs 3 MiB, and 3 MiB are free\. Free space in"):
+        await provided(cache, two, head.ask)
+    assert (root / "data").is_file()
+    cache.close()
+    await provided(cache, two, head.ask)
+    assert not root.exists()
 
 
 async def test_a_hostile_tree_is_refused(cache: Cache, head: Head) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tfserve.cluster.content.errors import DamagedContent
 from tfserve.cluster.content.scan import digest_of
-from tfserve.cluster.content.threads import in_thread, locked
+from tfserve.cluster.content.threads import in_thread, is_held, locked
 from tfserve.errors import TFserveError
 from tfserve.ipc.messages import Entry
 
@@ -72,6 +72,20 @@ class Blobs:
         """What has arrived of a file. Other processes that need it wait."""
         async with locked(self._partial / entry.digest.hex()) as descriptor:
             yield Partial(entry, descriptor, self._partial / entry.digest.hex(), self.path_of(entry.digest))
+
+    def drop(self, entries: Iterable[Entry]) -> None:
+        """Removes what has arrived of these files, and is not in use: neither a part of one nor a whole one stays."""
+        for digest in {each.digest for each in entries if each.is_file}:
+            with contextlib.suppress(OSError):
+                if not is_held(partial := self._partial / digest.hex()):
+                    partial.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                if (blob := self.path_of(digest)).lstat().st_nlink == 1:
+                    blob.unlink()
+
+    def free_bytes(self) -> int:
+        """What its disk has left."""
+        return shutil.disk_usage(self.folder).free
 
     def sizes(self) -> dict[Path, os.stat_result]:
         """All files, also the incomplete ones."""

@@ -22,13 +22,12 @@ from pathlib import Path
 from tfserve import sizes
 from tfserve.cluster.content import trees
 from tfserve.cluster.content.blobs import Blobs
-from tfserve.cluster.content.errors import BadTree, CacheTooSmall, NodeDiskFull
+from tfserve.cluster.content.errors import DISK_FULL, BadTree, CacheTooSmall, NodeDiskFull
 from tfserve.cluster.content.fetch import Ask, fetch
 from tfserve.cluster.content.threads import in_thread, is_current, is_held, locked, open_lock
 from tfserve.ipc.messages import Entry, FileTree
 
 ATTEMPTS = 5
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 NOT_LINKABLE = (errno.EMLINK, errno.EPERM, errno.EXDEV, errno.EOPNOTSUPP)
 """A file may have a limited number of links; some file systems have none."""
 
@@ -51,7 +50,8 @@ class Cache:
     async def provide(self, key: str, tree: FileTree, ask: Ask) -> Path:
         """Makes the tree from blobs, and requests the missing ones. The tree stays until `close`.
 
-        Raises `BadTree`, `CacheTooSmall`, `NodeDiskFull`, and the errors of `fetch`.
+        Raises `BadTree`, `CacheTooSmall`, `NodeDiskFull`, and the errors of `fetch`. On a full disk, nothing stays of
+        what has arrived.
         """
         trees.check(tree)
         if key != trees.key_of(tree):
@@ -66,7 +66,8 @@ class Cache:
                             return found
         except OSError as error:
             if error.errno in DISK_FULL:
-                raise NodeDiskFull(node=self._node, cause=error.strerror, folder=str(self._folder)) from error
+                await in_thread(self.blobs.drop, tree.entries)
+                raise NodeDiskFull.of(error, node=self._node, folder=str(self._folder)) from error
             raise
         raise CacheTooSmall(**self._situation(tree))
 
@@ -120,24 +121,28 @@ class Cache:
     # --- the limit
 
     def _make_room(self, tree: FileTree) -> None:
-        """Removes what is not used until the missing files fit. Raises `CacheTooSmall`."""
+        """Removes what is not used until the missing files fit. Raises `CacheTooSmall`, `NodeDiskFull`."""
         needed = trees.size_of(self.blobs.missing(tree.entries))
         own = {self.blobs.path_of(each.digest) for each in tree.entries if each.is_file}
         candidates = self._unused()
         kept: set[Path] = set()
         while True:
             files = self.blobs.sizes()
-            used = sum(each.st_size for each in files.values())
-            if used + needed <= self._limit_bytes:
+            used, free = sum(each.st_size for each in files.values()), self.blobs.free_bytes()
+            too_many = max(used + needed - self._limit_bytes, needed - free)
+            if too_many <= 0:
                 return
             loose = [path for path, status in files.items() if status.st_nlink == 1 and path not in own | kept]
             kept.update(loose)
             if loose:
-                self._remove_oldest(loose, files, used + needed - self._limit_bytes)
+                self._remove_oldest(loose, files, too_many)
             elif candidates:
                 self._remove_tree(candidates.pop(0))
-            else:
+            elif used + needed > self._limit_bytes:
                 raise CacheTooSmall(**self._situation(tree))
+            else:
+                cause = f"it needs {sizes.show(needed)}, and {sizes.show(free)} are free"
+                raise NodeDiskFull(node=self._node, what=trees.shown(tree), cause=cause, folder=str(self._folder))
 
     def _remove_oldest(self, loose: Sequence[Path], files: dict[Path, os.stat_result], too_many: int) -> None:
         for path in sorted(loose, key=lambda each: files[each].st_mtime_ns):
@@ -167,7 +172,7 @@ class Cache:
     def _situation(self, tree: FileTree) -> dict[str, str]:
         used = sum(each.st_size for each in self.blobs.sizes().values() if each.st_nlink > 1)
         return {
-            "name": tree.name, "size": sizes.show(trees.size_of(tree.entries)), "node": self._node,
+            "name": trees.shown(tree), "size": sizes.show(trees.size_of(tree.entries)), "node": self._node,
             "limit": sizes.show(self._limit_bytes), "used": sizes.show(used),
         }  # fmt: skip
 

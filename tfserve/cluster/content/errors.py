@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+
 from tfserve.errors import Conflict, Invalid, NotFound, OutOfSpace, Unavailable
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class ContentChanged(Conflict):
@@ -31,4 +35,9 @@ class CacheTooSmall(OutOfSpace):
 
 
 class NodeDiskFull(OutOfSpace):
-    """The disk of node {node} can't hold the files: {cause}. Free space in {folder}."""
+    """The disk of node {node} can't hold {what}: {cause}. Free space in {folder} on that node, or undeploy models \
+from it."""
+
+    @classmethod
+    def of(cls, error: OSError, *, node: str, folder: str) -> NodeDiskFull:
+        return cls(node=node, what="the files", cause=error.strerror, folder=folder)

@@ -142,6 +142,17 @@ def _put(parent: int, name: str, entry: Entry, source: _Source) -> None:
         return
     aside = f".{name[:200]}.arriving"
     _remove(parent, aside)
+    try:
+        _place(parent, aside, entry, source)
+    except OSError:  # a full disk: no part of a file stays
+        _remove(parent, aside)
+        raise
+    if _is_folder(parent, name):
+        _remove(parent, name)
+    os.rename(aside, name, src_dir_fd=parent, dst_dir_fd=parent)
+
+
+def _place(parent: int, aside: str, entry: Entry, source: _Source) -> None:
     if entry.is_link:
         os.symlink(entry.target, aside, dir_fd=parent)
     else:
@@ -149,9 +160,6 @@ def _put(parent: int, name: str, entry: Entry, source: _Source) -> None:
         os.chmod(aside, entry.mode | 0o400, dir_fd=parent)
         if entry.mtime_ns:
             os.utime(aside, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=parent, follow_symlinks=False)
-    if _is_folder(parent, name):
-        _remove(parent, name)
-    os.rename(aside, name, src_dir_fd=parent, dst_dir_fd=parent)
 
 
 def _make_folder(parent: int, name: str, mode: int) -> None:

@@ -56,6 +56,12 @@ def check_entries(entries: list[Entry]) -> None:
         _check_above(path, known)
 
 
+def shown(tree: FileTree) -> str:
+    """What users know it by: the name of the folder, with that of the file if there is only one."""
+    files = [each for each in tree.entries if each.is_file]
+    return f"{tree.name}/{files[0].path}" if len(files) == 1 else tree.name
+
+
 def check_path(path: str) -> None:
     """Raises `BadTree` unless the path is relative and stays below its root."""
     parts = path.split("/")

@@ -34,7 +34,9 @@ class Demand(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class NodeState(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the head knows of a machine. `state` is `ready`, `starting` (Ray does not know it yet) or `gone`.
+    """What the head knows of a machine.
+
+    `state` is `ready`, `starting` (Ray does not know it yet), `stopping` (it gets no more work) or `gone`.
 
     `resources` and `free` are Ray's figures: `cpu`, `gpu`, `memory` (bytes), and others by Ray's names. `http` is the
     URL at which the node answers clients; empty without one. `since` is when it joined or opened its line last, a Unix
@@ -116,6 +118,12 @@ class PingNode(Request[ProcessUses]):
     """The head asks a node whether it still runs, and what these processes use."""
 
     pids: list[int]
+
+
+class LeaveNode(Request[None]):
+    """A node is about to stop. Answered when it runs nothing that could end or move, or after `drain_s` seconds."""
+
+    drain_s: float
 
 
 class OpenFiles(Request[None]):

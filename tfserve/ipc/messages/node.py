@@ -6,10 +6,14 @@ from tfserve.ipc.messages.base import Message, Request
 
 
 class Head(Message):
-    """Where the head is. `url` is empty before the first connection to it; `is_connected` is false while it is away."""
+    """Where the head is. `url` is empty before the first connection to it; `is_connected` is false while it is away.
+
+    `is_left`: this node is about to stop, so no more requests should be sent to it.
+    """
 
     url: str
     is_connected: bool
+    is_left: bool = False
 
 
 class GetHead(Request[Head]):

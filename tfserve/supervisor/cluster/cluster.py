@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from tfserve.cluster.connecting import parse_address
@@ -16,6 +16,7 @@ from tfserve.ipc.messages import (
     BecomeModel,
     Demand,
     Join,
+    LeaveNode,
     Message,
     NodeOpened,
     NodeState,
@@ -50,6 +51,10 @@ STARTING_S = 60.0
 """The same while nodes are connected that Ray does not know yet, or Ray is starting."""
 
 
+Evacuate = Callable[[float, Callable[[], bool], Callable[[], bool]], Awaitable[None]]
+"""`Evacuation.run`"""
+
+
 class Cluster:
     """The nodes of this head, as a source of workers. `service` is what a node gets like a web process."""
 
@@ -74,6 +79,8 @@ class Cluster:
         self.files = HeadFiles(settings, callers_umask)
         self.authority = authority
         self.service: asyncio.Future[Service] = asyncio.get_running_loop().create_future()
+        #: moves away what a node runs that is about to stop
+        self.evacuate: Evacuate | None = None
         self.port = ClusterPort(authority, settings.cluster_host, settings.cluster_port)
         self.nodes = Nodes(epoch=epoch, changed=changed, opened=self._opened, handle=self._handler)
         is_own = settings.cluster == "ray"
@@ -140,7 +147,8 @@ class Cluster:
         loop = asyncio.get_running_loop()
         begun = loop.time()
         while True:
-            choice = choose(demand, self._candidates())
+            choice = choose(demand, self._preferred())
+            choice = choice if choice.node is not None else choose(demand, self._candidates())
             if choice.node is not None:
                 return self._place_on(choice.node, demand)
             left_s = begun + (STARTING_S if self._is_starting else FIRST_NODE_S) - loop.time()
@@ -150,6 +158,9 @@ class Cluster:
 
     async def adopt(self, deployment: int, is_suitable: Callable[[BecomeModel], bool]) -> Adopted | None:
         return await self.workers.adopt(deployment, is_suitable)
+
+    def has_room_elsewhere(self, demand: Demand) -> bool:
+        return choose(demand, self._preferred()).node is not None
 
     async def wait_for_change(self) -> None:
         await self._changed.wait(60.0)
@@ -172,9 +183,13 @@ class Cluster:
         if candidates and (problem := shortage(demand, count, candidates)):
             raise CannotBeMet(problem)
 
+    def _preferred(self) -> list[Candidate]:
+        """Those without a reason to avoid them."""
+        suspects = {node.name for node in self.nodes if node.is_suspect}
+        return [each for each in self._candidates() if each.name not in suspects]
+
     def _candidates(self) -> list[Candidate]:
         ready = [node for node in self.nodes if node.is_ready]
-        ready = [node for node in ready if not node.is_suspect] or ready
         found = [Candidate(node.name, node.total, node.free, node.workers) for node in ready]
         if self._settings.head_runs_workers:
             own = self._here.state()
@@ -198,11 +213,13 @@ class Cluster:
 
     @property
     def _is_starting(self) -> bool:
-        return bool(list(self.nodes)) or (self._ray is not None and bool(self._ray.problem))
+        return any(not node.is_stopping for node in self.nodes) or (self._ray is not None and bool(self._ray.problem))
 
     def _why(self, problem: str) -> str:
-        if starting := ", ".join(node.name for node in self.nodes if not node.is_ready):
+        if starting := ", ".join(node.name for node in self.nodes if node.is_starting):
             problem = f"{problem} Ray does not know {starting} yet."
+        if stopping := ", ".join(node.name for node in self.nodes if node.is_stopping):
+            problem = f"{problem} About to stop: {stopping}."
         return f"{problem} Ray can't be reached: {self._ray_problem}." if self._ray_problem else problem
 
     @property
@@ -224,12 +241,22 @@ class Cluster:
 
     def _handler(self, line: Connection) -> Handler:
         async def handle(message: Message) -> Any:
+            if isinstance(message, LeaveNode):
+                return await self._leave(line, message.drain_s)
             service = await asyncio.shield(self.service)
             if (subscribe := service.subscriptions.get(type(message))) is not None:
                 return subscribe(line)
             return await service.handle(message)
 
         return handle
+
+    async def _leave(self, line: Connection, drain_s: float) -> None:
+        node = self.nodes.begin_stop(line)
+        if node is None or self.evacuate is None:
+            return
+        if node.spares is not None:
+            await node.spares.close()
+        await self.evacuate(drain_s, lambda: node.is_used, lambda: bool(self._candidates()))
 
     def _on_ray_nodes(self, message: RayNodes) -> None:
         self.nodes.ray_problem = self._ray_problem

@@ -29,6 +29,7 @@ SILENCE_S = 5.0
 REOPEN_S = 5.0
 """A node whose line was closed has this time to open another one."""
 MAX_GONE = 50
+STOPPED = "it was stopped"
 
 
 class NameTaken(Conflict):
@@ -54,6 +55,9 @@ class Node:
     children: set[RemoteChild] = field(default_factory=set)
     spares: Spares | None = None
     suspect_until: float = 0.0
+    full_until: float = 0.0
+    #: it gets no more work
+    is_stopping: bool = False
 
     @property
     def name(self) -> str:
@@ -61,12 +65,17 @@ class Node:
 
     @property
     def is_ready(self) -> bool:
-        return self.ray is not None and not self.line.lost.done()
+        return self.ray is not None and not self.line.lost.done() and not self.is_stopping
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether Ray does not know it yet."""
+        return self.ray is None and not self.is_stopping
 
     @property
     def is_suspect(self) -> bool:
-        """Whether an actor was lost a moment ago, perhaps with everything of Ray on the node."""
-        return time.monotonic() < self.suspect_until
+        """Whether others are preferred: an actor was lost a moment ago, or the disk was full."""
+        return time.monotonic() < max(self.suspect_until, self.full_until)
 
     @property
     def total(self) -> dict[str, float]:
@@ -88,13 +97,21 @@ class Node:
         """How many of its workers have a role."""
         return sum(child.role != Role.SPARE for child in self.children)
 
+    @property
+    def is_used(self) -> bool:
+        """Whether models, trainings or conversions run there. Scripts are not counted: most wait for their next job."""
+        return any(child.role in (Role.MODEL, Role.TRAIN, Role.CONVERT) for child in self.children)
+
     def state(self, problem: str = "") -> NodeState:
         """`problem` says why Ray can't be reached."""
+        state, reason = "ready", ""
+        if self.is_stopping:
+            state, reason = "stopping", "what runs there ends or moves to other machines"
+        elif not self.is_ready:
+            state, reason = "starting", f"Ray does not know the node yet{problem and f' ({problem})'}"
         return NodeState(
-            name=self.name, address=self.opened.address, state="ready" if self.is_ready else "starting",
-            reason="" if self.is_ready else f"Ray does not know the node yet{problem and f' ({problem})'}",
-            version=self.opened.version, http=self.opened.http, resources=self.total, free=self.free,
-            workers=self.workers, since=self.since,
+            name=self.name, address=self.opened.address, state=state, reason=reason, version=self.opened.version,
+            http=self.opened.http, resources=self.total, free=self.free, workers=self.workers, since=self.since,
         )  # fmt: skip
 
 
@@ -149,13 +166,24 @@ class Nodes:
         elif not node.line.lost.done() and node.opened.address != request.address:
             raise NameTaken(name=request.name, address=node.opened.address)
         else:
-            former, node.line, node.opened = node.line, connection, request
+            former, node.line, node.opened, node.is_stopping = node.line, connection, request, False
             former.abort()
             _set_away(node, "")
         log.info("node %s is connected from %s", request.name, request.address)
         self._run(self._watch(node, connection))
         self.changed.fire()
         return self._opened(request), self._handle(connection)
+
+    def begin_stop(self, line: Connection) -> Node | None:
+        """The node with this line is about to stop: it gets no more work. None if it has another line meanwhile."""
+        node = next((each for each in self if each.line is line), None)
+        if node is not None:
+            log.info("node %s is about to stop", node.name)
+            node.is_stopping = True
+            for child in node.children:
+                child.node_stops = True
+            self.changed.fire()
+        return node
 
     def set_ray(self, found: Sequence[RayNode]) -> None:
         """Takes over what Ray knows."""
@@ -194,6 +222,9 @@ class Nodes:
             line.abort()
             self._lose(node, line, f"it did not respond for {SILENCE_S:g} s")
             return
+        if node.line is line and node.is_stopping:
+            self._lose(node, line, STOPPED)
+            return
         _set_away(node, node.opened.address)
         self.changed.fire()
         await asyncio.sleep(REOPEN_S)
@@ -202,7 +233,8 @@ class Nodes:
     def _lose(self, node: Node, line: Connection, why: str) -> None:
         if node.line is not line or self._by_name.get(node.name) is not node:
             return
-        log.error("node %s (%s) is gone: %s", node.name, node.opened.address, why)
+        level = logging.INFO if why is STOPPED else logging.ERROR
+        log.log(level, "node %s (%s) is gone: %s", node.name, node.opened.address, why)
         del self._by_name[node.name]
         gone = node.state()
         self._gone[node.name] = NodeState(
@@ -211,7 +243,7 @@ class Nodes:
         for name in list(self._gone)[:-MAX_GONE]:
             del self._gone[name]
         for child in list(node.children):
-            child.lose(f"node {node.opened.address} is gone")
+            child.lose(f"node {node.opened.address} {'was stopped' if why is STOPPED else 'is gone'}")
         if node.spares is not None:
             self._run(node.spares.close())
         self.changed.fire()

@@ -45,6 +45,7 @@ class RemoteChild:
     def __init__(self, worker: str, node: str, *, first_request_id: int = 1) -> None:
         self.worker = worker
         self.node = node
+        self.node_stops = False
         self.pid = 0
         self.role = Role.SPARE
         self.workspace = ""

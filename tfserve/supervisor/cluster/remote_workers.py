@@ -10,11 +10,11 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from tfserve.cluster.identity import Authority
 from tfserve.config import Settings, to_environment
-from tfserve.errors import Forbidden, NotFound, TFserveError, Unavailable
+from tfserve.errors import Forbidden, Kind, NotFound, TFserveError, Unavailable
 from tfserve.ipc.connections import Connection, Handler
 from tfserve.ipc.messages import (
     ActorEnded,
@@ -23,6 +23,7 @@ from tfserve.ipc.messages import (
     Message,
     OpenFiles,
     OpenWorker,
+    Request,
     ServingModel,
     StartActor,
     StartWorker,
@@ -34,9 +35,9 @@ from tfserve.supervisor.cluster.files import HeadFiles
 from tfserve.supervisor.cluster.nodes import Node, Nodes
 from tfserve.supervisor.cluster.remote_child import BRIDGE_GRACE_S, RemoteChild, RemoteLimiter
 from tfserve.supervisor.processes.child import Role
-from tfserve.supervisor.processes.launchers import NoPlace
+from tfserve.supervisor.processes.launchers import FullNode, NoPlace
 from tfserve.supervisor.processes.limits import Limiter
-from tfserve.supervisor.processes.worker import Worker
+from tfserve.supervisor.processes.worker import Carry, Send, Worker
 from tfserve.supervisor.processes.workshop import PRIVATE_SETTINGS, when_ready
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,8 @@ START_S = 60.0
 """An actor whose bridge has not connected after this time is given up."""
 SUSPECT_S = 5.0
 """For this time after the loss of an actor, other nodes are preferred: Ray may not know yet that the node is gone."""
+FULL_S = 30.0
+"""The same after the disk of a node was full."""
 REQUEST_IDS = 1 << 32
 """Each head numbers its requests to workers from its epoch times this, so that no response of a worker that it adopts
 is mistaken for that to another request."""
@@ -186,12 +189,42 @@ class RemoteWorkers:
     def _known(self, child: RemoteChild, node: Node | None, start: StartWorker) -> Worker:
         worker = Worker.over(child, child.open_line)
         worker.limiter = self._limiter
-        worker.carry = Carrier(self.files.of(child.worker)).carry
+        worker.carry = self._carry(child)
         self._started[child.worker] = _Started(child, start)
         if node is not None:
             node.children.add(child)
+            child.node_stops = node.is_stopping
         child.ended.add_done_callback(lambda _: self._forget(child))
         return worker
+
+    def _carry(self, child: RemoteChild) -> Carry:
+        """Sends requests with their files, and notes when those do not fit onto the disk of the node."""
+        carrier = Carrier(self.files.of(child.worker))
+
+        async def carry(request: Request[Any], send: Send) -> Any:
+            is_sent = False
+
+            async def sent(local: Request[Any]) -> Any:
+                nonlocal is_sent
+                is_sent = True
+                return await send(local)
+
+            try:
+                return await carrier.carry(request, sent)
+            except TFserveError as error:
+                if not self._note_full(error, child.node) or is_sent:
+                    raise
+                raise FullNode(error.message, **error.detail) from None
+
+        return carry
+
+    def _note_full(self, error: TFserveError, name: str) -> bool:
+        """Whether an error says that the disk of this node is full. Others are preferred for a while then."""
+        if error.kind != Kind.OUT_OF_SPACE or error.detail.get("node") != name:
+            return False
+        if (node := self._nodes.get(name)) is not None:
+            node.full_until = time.monotonic() + FULL_S
+        return True
 
     def children_of(self, node: str) -> list[RemoteChild]:
         """Those that run on this node, also if they connected before it."""
@@ -204,6 +237,7 @@ class RemoteWorkers:
             node.children.discard(child)
             if child.ended.result().lost is not None:
                 node.suspect_until = time.monotonic() + SUSPECT_S
+        self._nodes.changed.fire()
         self._ray.notify(EndActor(worker=child.worker))
 
     def _token(self, worker: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from tfserve.errors import Internal, Invalid
 from tfserve.ipc.messages import CheckProject, ExamineProject, Message, ProjectExamined, StartTraining
-from tfserve.supervisor.processes.launchers import Spare
+from tfserve.supervisor.processes.launchers import ANYWHERE, Spare
 from tfserve.supervisor.processes.worker import WorkerDied
 
 AT_A_TIME = 4
@@ -44,12 +44,15 @@ class Examinations:
             return await self._examine(question)
 
     async def _examine(self, question: ExamineProject) -> ProjectExamined:
-        try:
+        async def ask() -> ProjectExamined:
             worker = await self._spare.start_cold()
             try:
                 return await worker.ask(question)
             finally:
                 worker.kill("the examination is over")
+
+        try:
+            return await self._spare.on_another(ANYWHERE, ask)
         except WorkerDied as death:
             raise Internal(f"The project could not be examined: the worker died, {death}. Try again.") from None
 

@@ -29,7 +29,7 @@ from tfserve.ipc.messages import (
 )
 from tfserve.supervisor.jobs.job import Job
 from tfserve.supervisor.processes.child import Exit
-from tfserve.supervisor.processes.launchers import ANYWHERE, Spare
+from tfserve.supervisor.processes.launchers import ANYWHERE, FullNode, Spare
 from tfserve.supervisor.processes.output import Printer
 from tfserve.supervisor.processes.restarts import Restarts
 from tfserve.supervisor.processes.worker import Worker, WorkerDied
@@ -57,6 +57,11 @@ class ScriptRunner(ABC):
     def worker(self) -> Worker | None:
         """The living worker that has the variables."""
         return self._worker if self._worker is not None and self._worker.alive else None
+
+    @property
+    def runs_where_it_stops(self) -> bool:
+        """Whether a job runs on a machine that is about to stop. The next one starts on another."""
+        return self._running is not None and self.worker is not None and self.worker.node_stops
 
     async def run(self, jobs: Sequence[Job]) -> Sequence[Outcome]:
         return [await self._run(job) for job in jobs]
@@ -173,6 +178,19 @@ class ProcessScripts(ScriptRunner):
         self._spare = spare
         self._demand = demand
 
+    async def _run(self, job: Job) -> Outcome:
+        """A script whose files do not fit onto the disk of a node runs on another, unless there are variables."""
+        is_new = self.worker is None
+        try:
+            return await super()._run(job)
+        except FullNode:
+            if not is_new:
+                raise
+            await self.restart()
+            if not self._spare.has_room_elsewhere(self._demand):
+                raise
+            return await self._run(job)
+
     def interrupt(self, job: Job) -> None:
         super().interrupt(job)
         if self._running is job:  # what the script started must not outlive it
@@ -188,6 +206,8 @@ class ProcessScripts(ScriptRunner):
             await worker.stop(grace_s=0.0)
 
     async def _start(self) -> tuple[Worker, Printer]:
+        if self.worker is not None and self.worker.node_stops:
+            await self.restart()
         worker = self.worker
         if worker is None:
             worker = self._worker = await self._new_worker()
@@ -219,7 +239,7 @@ class Host:
         self._starting: asyncio.Task[Worker] | None = None
 
     async def started(self) -> Worker:
-        if self.worker is not None and self.worker.alive:
+        if self.worker is not None and self.worker.alive and not self.worker.node_stops:
             return self.worker
         if self._starting is None:
             self._starting = asyncio.get_running_loop().create_task(self._start())

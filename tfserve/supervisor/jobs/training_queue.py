@@ -36,13 +36,16 @@ from tfserve.supervisor.jobs.journal import Journal, NotRecorded
 from tfserve.supervisor.jobs.training_callbacks import Callbacks
 from tfserve.supervisor.jobs.training_journal import TrainingJournal
 from tfserve.supervisor.jobs.training_run import (
+    SERVER_ENDED,
     FolderInUse,
     FolderReserved,
     NotTraining,
     Run,
     TooManyTasks,
     done_message,
+    make_private,
     new_row,
+    result_folder,
     run_of,
     with_kept_weights,
 )  # fmt: skip
@@ -50,7 +53,7 @@ from tfserve.supervisor.processes.launchers import Spare
 from tfserve.supervisor.processes.worker import WorkerDied
 from tfserve.training.atomic_files import aside_of
 from tfserve.training.dataset import dataset_index, feedback
-from tfserve.training.dataset.project_folders import MODELS, results_folder
+from tfserve.training.dataset.project_folders import results_folder
 from tfserve.training.fit.checkpoint_files import newest_epoch
 
 log = logging.getLogger(__name__)
@@ -60,10 +63,6 @@ MAX_FRUITLESS = 3
 WORK, FINDINGS, TIMINGS = "work", "findings.json", "training-times.json"
 ENDED_BADLY = "ended with an error"
 MESSAGES = {JobState.FAILED: ENDED_BADLY, JobState.LOST: ENDED_BADLY, JobState.CANCELLED: "cancelled"}
-SERVER_ENDED = Failure(
-    code="lost",
-    message="The server ended again and again while this task ran, and it had kept no further checkpoint in between.",
-)
 
 T = TypeVar("T")
 
@@ -114,7 +113,7 @@ class TrainingQueue:
             raise TooManyTasks(limit=self._settings.max_tasks)
         task_id = secrets.token_hex(8)
         with self._reserve(str(Path(request.project_dir))):
-            _make_private(self._folder(task_id))
+            make_private(self._folder(task_id))
             try:
                 if request.weights is not None:
                     request = await asyncio.to_thread(with_kept_weights, request, self._folder(task_id))
@@ -184,6 +183,11 @@ class TrainingQueue:
             await asyncio.wait(self._tasks)
         await self._callbacks.close()
 
+    def move(self) -> None:
+        """Ends the runs on machines that are about to stop. They continue elsewhere, from their last checkpoint."""
+        for run in self.running:
+            run.move()
+
     @contextlib.contextmanager
     def _reserve(self, folder: str) -> Iterator[None]:
         """Prevents other runs in the folder until the new run is in the queue."""
@@ -229,7 +233,7 @@ class TrainingQueue:
 
     async def _train_and_record(self, run: Run) -> None:
         try:
-            answer = await self._train(run)
+            answer = await self._spare.on_another(run.demand, lambda: self._train(run))
         except EndedEarly:
             await self._ended(run)
         except WorkerDied as death:
@@ -243,7 +247,9 @@ class TrainingQueue:
             await self._trained(run, answer)
 
     async def _train(self, run: Run) -> TrainingEnded:
-        worker = await run.take_worker(self._spare)
+        worker = await run.take_worker(
+            self._spare, lambda reason: self._records.save(run, message=f"waiting: {reason}")
+        )
         worker.output = run.job.output
         worker.on_progress = partial(self._records.on_progress, run)
         if run.job.ending is not None:
@@ -251,7 +257,7 @@ class TrainingQueue:
         await self._records.save(run, worker=f"train-{worker.child.pid}", message="starting")
         self._in_background(self._report(run))
         work_folder = self._folder(run.task_id)
-        _make_private(work_folder / WORK)
+        make_private(work_folder / WORK)
         try:
             return await worker.ask(
                 Train(
@@ -261,7 +267,7 @@ class TrainingQueue:
                     train_type=run.train_type,
                     parameters=run.parameters,
                     findings=str(work_folder / FINDINGS),
-                    folder=str(_result_folder(run)),
+                    folder=str(result_folder(run)),
                     work_folder=str(work_folder / WORK),
                     timings=str(self._settings.data_path / TIMINGS),
                 )
@@ -329,9 +335,9 @@ class TrainingQueue:
     async def _after_death(self, run: Run, reason: str, failure: Failure) -> None:
         """Continues from the last checkpoint, unless it has died too often without a new one."""
         run.worker = None
-        epoch = newest_epoch(self._folder(run.task_id) / WORK)
-        deaths = await self._journal.insist(partial(training_tasks.died, run.task_id, epoch), f"task {run.task_id}")
-        if deaths >= MAX_FRUITLESS:
+        if run.moves:
+            run.moves, reason = False, "its machine was about to stop"
+        elif await self._deaths(run) >= MAX_FRUITLESS:
             await self._finish(run, Outcome.failed(failure, state=JobState.LOST))
             return
         message = f"continuing from the last checkpoint, since {reason}"
@@ -344,12 +350,17 @@ class TrainingQueue:
         self._in_background(self._report(run))
         self._start_next()
 
+    async def _deaths(self, run: Run) -> int:
+        """How often it has died in a row without a new checkpoint, with this time."""
+        epoch = newest_epoch(self._folder(run.task_id) / WORK)
+        return await self._journal.insist(partial(training_tasks.died, run.task_id, epoch), f"task {run.task_id}")
+
     async def _finish(self, run: Run, outcome: Outcome) -> None:
         run.job.output.close()
         fields = {"message": MESSAGES[outcome.state]} if outcome.state in MESSAGES else {}
         await self._records.save(run, worker="", eta_s=None, **fields)
         if outcome.state != JobState.SUCCEEDED:
-            await asyncio.to_thread(shutil.rmtree, aside_of(_result_folder(run)), ignore_errors=True)
+            await asyncio.to_thread(shutil.rmtree, aside_of(result_folder(run)), ignore_errors=True)
         await self._records.record(run, outcome=outcome)
         self.jobs.pop(run.job.id, None)
         self._running.pop(run.task_id, None)
@@ -385,13 +396,3 @@ class TrainingQueue:
 
     def _run_of(self, row: Row) -> Run:
         return run_of(row, self._folder(row.task_id), self._settings.max_output_bytes)
-
-
-def _make_private(folder: Path) -> None:
-    """Creates the folder of a task."""
-    with contextlib.suppress(OSError):  # the worker reports the same error, with its cause
-        folder.mkdir(parents=True, exist_ok=True)
-
-
-def _result_folder(run: Run) -> Path:
-    return results_folder(Path(run.project_dir)) / MODELS / run.task_id

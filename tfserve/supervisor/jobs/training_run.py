@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import msgspec
 
 from tfserve.db.models import TrainingTask as Row
 from tfserve.db.reads import TASK_OUTPUT
-from tfserve.errors import Conflict, OutOfSpace, Overloaded, Unavailable
+from tfserve.errors import Conflict, Failure, OutOfSpace, Overloaded, Unavailable
 from tfserve.ipc.messages import (
     Demand,
     FinishTraining,
@@ -22,13 +24,18 @@ from tfserve.ipc.messages import (
     TrainJob,
 )
 from tfserve.supervisor.jobs.job import EndedEarly, Job
-from tfserve.supervisor.processes.launchers import Spare
+from tfserve.supervisor.processes.launchers import NoPlace, Spare
 from tfserve.supervisor.processes.output import JobOutput
 from tfserve.supervisor.processes.worker import Worker
 from tfserve.training.atomic_files import is_disk_full
+from tfserve.training.dataset.project_folders import MODELS, results_folder
 from tfserve.training.fit import weight_files
 
 MAX_SKIPPED_SHOWN = 200
+SERVER_ENDED = Failure(
+    code="lost",
+    message="The server ended again and again while this task ran, and it had kept no further checkpoint in between.",
+)
 
 
 class FolderInUse(Conflict):
@@ -65,11 +72,19 @@ class Run:
     #: the next progress to write, while the last one is being written
     unsaved: dict[str, Any] | None = None
     saving: asyncio.Task[None] | None = None
+    #: whether its process is ended only so that it continues on another machine
+    moves: bool = False
 
-    async def take_worker(self, spare: Spare) -> Worker:
-        """A worker with TensorFlow. Raises `EndedEarly` if the run is ended in the meantime."""
-        taking = spare.take(needs_tensorflow=True, demand=Demand(resources=self.resources))
-        self.taking = asyncio.get_running_loop().create_task(taking)
+    @property
+    def demand(self) -> Demand:
+        return Demand(resources=self.resources)
+
+    async def take_worker(self, spare: Spare, on_wait: Callable[[str], Awaitable[None]]) -> Worker:
+        """A worker with TensorFlow. Raises `EndedEarly` if the run is ended in the meantime.
+
+        `on_wait` is called with the reason when no machine has room.
+        """
+        self.taking = asyncio.get_running_loop().create_task(self._take(spare, on_wait))
         try:
             self.worker = await self.taking
         except asyncio.CancelledError:
@@ -79,6 +94,23 @@ class Run:
         finally:
             self.taking = None
         return self.worker
+
+    async def _take(self, spare: Spare, on_wait: Callable[[str], Awaitable[None]]) -> Worker:
+        reason = ""
+        while True:
+            try:
+                return await spare.take(needs_tensorflow=True, demand=self.demand)
+            except NoPlace as error:
+                if error.message != reason:
+                    reason = error.message
+                    await on_wait(reason)
+                await spare.wait_for_place()
+
+    def move(self) -> None:
+        """Ends its process if that is on a machine which is about to stop."""
+        if self.worker is not None and self.worker.node_stops:
+            self.moves = True
+            self.worker.kill("its machine is about to stop")
 
     def finish_early(self) -> None:
         """Lets the training deliver its best model soon. Raises `NotTraining`."""
@@ -144,3 +176,13 @@ def with_kept_weights(request: StartTraining, folder: Path) -> StartTraining:
     except OSError as error:
         raise (OutOfSpace(cause=str(error)) if is_disk_full(error) else Unavailable(f"weights: {error}")) from error
     return msgspec.structs.replace(request, weights=None, parameters=request.parameters | {"weights": str(file)})
+
+
+def make_private(folder: Path) -> None:
+    """Creates the folder of a task."""
+    with contextlib.suppress(OSError):  # the worker reports the same error, with its cause
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def result_folder(run: Run) -> Path:
+    return results_folder(Path(run.project_dir)) / MODELS / run.task_id

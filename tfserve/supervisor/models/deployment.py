@@ -145,7 +145,17 @@ class Deployment:
 
     @property
     def living(self) -> list[Replica]:
-        return [replica for replica in self.replicas if replica.alive]
+        """Those on machines that are about to stop come last."""
+        return sorted((each for each in self.replicas if each.alive), key=lambda each: each.worker.node_stops)
+
+    @property
+    def staying(self) -> list[Replica]:
+        """The living ones that need no replacement."""
+        return [each for each in self.living if not each.worker.node_stops]
+
+    @property
+    def on_stopping_machines(self) -> list[Replica]:
+        return [each for each in self.all_living if each.worker.node_stops]
 
     @property
     def demand(self) -> Demand:

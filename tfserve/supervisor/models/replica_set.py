@@ -12,7 +12,7 @@ import msgspec
 
 from tfserve.config import Settings
 from tfserve.db.models import Deployment as Row
-from tfserve.errors import NotFound, Unavailable, Unsupported
+from tfserve.errors import NotFound, Unavailable
 from tfserve.ipc.messages import ModelVersion
 from tfserve.models.runtime_reports import Report
 from tfserve.supervisor.events import Signal
@@ -25,6 +25,7 @@ from tfserve.supervisor.models.deployment import Deployment
 from tfserve.supervisor.models.full_runtime import FullModel
 from tfserve.supervisor.models.migration import Migration
 from tfserve.supervisor.models.replicas import Replica, start_replica
+from tfserve.supervisor.models.requested_runtime import convert_as_requested
 from tfserve.supervisor.models.restoring import Restoring
 from tfserve.supervisor.models.runtime_trials import RuntimeTrials
 from tfserve.supervisor.models.scaling import Scaling
@@ -182,6 +183,7 @@ class ReplicaSet:
                 await asyncio.gather(*(replica.stop() for replica in replicas))
         finally:
             deployment.leaving.difference_update(each for each in replicas if not each.alive)
+            self._changed.fire()
 
     # --- loading
 
@@ -193,7 +195,8 @@ class ReplicaSet:
         Raises the error that the worker replies with, or `WorkerDied`.
         """
         if deployment.requests_conversion and deployment.chosen is None:
-            deployment.chosen = await self._convert_as_requested(deployment, samples)
+            set_choice = partial(self.set_choice, deployment)
+            deployment.chosen = await convert_as_requested(self.trials, deployment, samples, set_choice)
         request = deployment.load_request(
             self._name, limit_s=self._settings.predict_timeout_s, sample=self.sample, samples=samples,
             chosen=chosen or deployment.chosen,
@@ -210,23 +213,6 @@ class ReplicaSet:
         """Sets what the status says about the choice of the runtime."""
         deployment.choice = choice
         self._changed.fire()
-
-    async def _convert_as_requested(self, deployment: Deployment, samples: Sequence[bytes]) -> Report | None:
-        """Converts the model for the requested runtime; None if it needs no conversion."""
-        requested = deployment.requested_runtime
-        try:
-            report = await self.trials.find(
-                deployment.model_path, precision=deployment.options.precision, requested=requested, in_background=False,
-                samples=samples, on_progress=partial(self.set_choice, deployment),
-            )  # fmt: skip
-        except Unsupported:  # not a SavedModel or Keras file: the runtime reads it itself, or says what it reads
-            return None
-        if report.chosen != requested:
-            deployment.report = report
-            raise Unsupported(f"{deployment.path} can't be served by {requested}: {report.reason(requested)}.")
-        deployment.set_report(report)
-        self.set_choice(deployment, f"{requested} was requested")
-        return report
 
     async def adopt(self, deployment: Deployment) -> Replica | None:
         """A process that has served the deployment since before this server started."""
@@ -339,6 +325,7 @@ class ReplicaSet:
         deployment.add(replica)
         deployment.state, deployment.reason = Row.State.ACTIVE, ""
         self._watch(deployment, replica)
+        self.trim(deployment)
         await self.announce()
         if was_asleep:
             self.in_background(self.sleep.record(deployment))
@@ -375,6 +362,11 @@ class ReplicaSet:
     def is_starting(self) -> bool:
         """Whether missing processes are being started."""
         return self._restoring.task is not None
+
+    @property
+    def is_replacing(self) -> bool:
+        """The same, and whether a machine has room for them."""
+        return self.is_starting and not self._restoring.has_no_place.is_set()
 
     @property
     def is_busy(self) -> bool:

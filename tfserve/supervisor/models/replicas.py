@@ -92,6 +92,10 @@ async def start_replica(spare: Spare, request: BecomeModel, format_: str, demand
     model is loaded again without the warm-up step that killed its process. If every input does that, this raises
     `DiedOfEveryInput`. A converted model is not loaded again, because TensorFlow may compute what kills it.
     """
+    return await spare.on_another(demand, lambda: _start(spare, request, format_, demand))
+
+
+async def _start(spare: Spare, request: BecomeModel, format_: str, demand: Demand) -> Replica:
     skipped: dict[str, str] = {}
     has_computed = False
     while True:

@@ -14,7 +14,7 @@ from tfserve.supervisor.jobs.deaths import last_death
 from tfserve.supervisor.models import model_files
 from tfserve.supervisor.models.deployment import Deployment
 from tfserve.supervisor.models.replicas import Replica
-from tfserve.supervisor.processes.launchers import NoPlace
+from tfserve.supervisor.processes.launchers import FullNode, NoPlace
 from tfserve.supervisor.processes.restarts import ModelDeaths, Restarts
 from tfserve.supervisor.processes.worker import WorkerDied
 
@@ -93,7 +93,7 @@ class Restoring:
 
     async def _restore_one(self, deployment: Deployment) -> bool:
         """Whether there is nothing more to try: all replicas serve, or they were given up."""
-        if len(deployment.living) >= deployment.options.replicas:
+        if len(deployment.staying) >= deployment.options.replicas:
             return True
         if not deployment.living and not deployment.is_asleep:
             deployment.state = Row.State.LOADING
@@ -107,7 +107,7 @@ class Restoring:
             adopted = await self._set.adopt(deployment)
             chosen = deployment.chosen
             replica = adopted or await self._set.load(deployment)
-        except NoPlace as error:
+        except (NoPlace, FullNode) as error:
             return await self._wait_for_place(deployment, error)
         except TFserveError as error:
             return not deployment.back_to_auto(error.message) and await self._refused(deployment, error)
@@ -116,15 +116,15 @@ class Restoring:
         self.deaths.loading.worked()
         self._lost.worked()
         has_moved = deployment.chosen is not chosen and not deployment.requests_conversion
-        is_surplus = len(deployment.living) >= deployment.options.replicas
+        is_surplus = len(deployment.staying) >= deployment.options.replicas
         if has_moved or self._set.active is not deployment or is_surplus:
             replica.worker.kill("it is not needed any more")
             return False
         await self._set.serve(deployment, replica)
         self._serves.set()
-        return len(deployment.living) >= deployment.options.replicas
+        return len(deployment.staying) >= deployment.options.replicas
 
-    async def _wait_for_place(self, deployment: Deployment, error: NoPlace) -> bool:
+    async def _wait_for_place(self, deployment: Deployment, error: TFserveError) -> bool:
         """A node may return, and others may end what they run."""
         if deployment.is_asleep:  # the next request tries again
             return await self._give_up_missing(deployment, error.message)
@@ -132,6 +132,7 @@ class Restoring:
         self._lost.died(now=time.monotonic(), lived_s=0.0)
         await self._set.announce()
         self.has_no_place.set()
+        self._changed.fire()
         try:
             await self._set.wait_for_place()
         finally:

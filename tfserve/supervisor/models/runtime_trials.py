@@ -18,7 +18,7 @@ from tfserve.models import fingerprint
 from tfserve.models.formats import Located
 from tfserve.models.runtime_reports import CANDIDATES, NEED_TENSORFLOW, TENSORFLOW, Conversions, Report, Served, Trial
 from tfserve.supervisor.models import model_files
-from tfserve.supervisor.processes.launchers import Spare
+from tfserve.supervisor.processes.launchers import ANYWHERE, FullNode, Spare
 from tfserve.supervisor.processes.worker import Worker, WorkerDied
 
 log = logging.getLogger(__name__)
@@ -106,8 +106,12 @@ class RuntimeTrials:
             raise
 
     async def _identify(self, path: str, precision: str) -> str:
-        worker = await self._spare.start_cold()
-        return await _request_once(worker, IdentifyModel(path=path, precision=precision))
+        async def ask() -> str:
+            return await _request_once(
+                await self._spare.start_cold(), IdentifyModel(path=path, precision=precision)
+            )  # fmt: skip
+
+        return await self._spare.on_another(ANYWHERE, ask)
 
     async def _try(self, request: Convert) -> Trial:
         """Any error of a candidate is the result of its trial. One that is lost with its node is tried again."""
@@ -116,6 +120,9 @@ class RuntimeTrials:
 
     async def _try_once(self, request: Convert) -> Trial | None:
         """None if its process was lost with its node."""
+        return await self._spare.on_another(ANYWHERE, lambda: self._convert(request))
+
+    async def _convert(self, request: Convert) -> Trial | None:
         if request.candidate in NEED_TENSORFLOW:
             worker = await self._spare.take(needs_tensorflow=True)
         else:
@@ -129,6 +136,8 @@ class RuntimeTrials:
             if death.exit.lost is not None:
                 return None
             reason = f"its process died: {death}"
+        except FullNode:  # says nothing about the candidate
+            raise
         except TFserveError as error:
             reason = error.message
         return Trial(runtime=request.candidate, ok=False, reason=reason)

@@ -123,6 +123,7 @@ class Child:
         loop = asyncio.get_running_loop()
         self.pid = popen.pid
         self.node = HEAD
+        self.node_stops = False
         self.role = role
         #: the name of the workspace that it works for, if any
         self.workspace = ""

@@ -8,9 +8,9 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from tfserve.errors import Unavailable
+from tfserve.errors import OutOfSpace, Unavailable
 from tfserve.ipc.messages import BecomeModel, Demand, ModelLoaded
 from tfserve.supervisor.events import Signal
 from tfserve.supervisor.processes.child import Exit
@@ -18,6 +18,8 @@ from tfserve.supervisor.processes.restarts import Restarts
 from tfserve.supervisor.processes.worker import Worker, WorkerDied
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 ANYWHERE = Demand()
 ATTEMPTS = 3
@@ -69,6 +71,10 @@ class Elsewhere(Protocol):
         """A worker that still serves this deployment, if a suitable one is left."""
         ...
 
+    def has_room_elsewhere(self, demand: Demand) -> bool:
+        """Whether a machine meets the demand now whose disk was not found full a moment ago."""
+        ...
+
     async def wait_for_change(self) -> None:
         """Returns when there may be a place that was not there before."""
         ...
@@ -80,6 +86,10 @@ class Elsewhere(Protocol):
 
 class NoPlace(Unavailable):
     """No machine of the cluster can run this now: {problem}"""
+
+
+class FullNode(OutOfSpace):
+    """A request was not sent to a worker, because the disk of its node can't hold the files that belong to it."""
 
 
 class _Kept:
@@ -253,6 +263,23 @@ class Spare:
 
         return await self._begin(demand, start)
 
+    async def on_another(self, demand: Demand, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Repeats what takes a worker while the disk of its node is full and there are others.
+
+        Raises `FullNode`, and what `attempt` raises.
+        """
+        while True:
+            try:
+                return await attempt()
+            except FullNode as error:
+                if not self.has_room_elsewhere(demand):
+                    raise
+                log.warning("%s Another node is tried.", error)
+
+    def has_room_elsewhere(self, demand: Demand) -> bool:
+        """Whether a machine meets the demand whose disk was not found full a moment ago."""
+        return self.elsewhere is not None and self.elsewhere.has_room_elsewhere(demand)
+
     async def adopt(self, deployment: int, is_suitable: Callable[[BecomeModel], bool]) -> Adopted | None:
         """A worker on a node that has served this deployment since before this server started."""
         return await self.elsewhere.adopt(deployment, is_suitable) if self.elsewhere is not None else None
@@ -268,13 +295,17 @@ class Spare:
         await self._here.close()
 
     async def _begin(self, demand: Demand, start: Callable[[Place], Awaitable[Worker]]) -> Worker:
-        """A worker that was lost with its node before it had a role is started on another one."""
+        """A worker whose node was lost, or is about to stop, before it had a role is started on another one."""
         for _ in range(ATTEMPTS - 1):
             try:
-                return await start(await self._place(demand))
+                worker = await start(await self._place(demand))
             except WorkerDied as death:
                 if death.exit.lost is None:
                     raise
+            else:
+                if not worker.node_stops:
+                    return worker
+                worker.kill("its node is about to stop")
         return await start(await self._place(demand))
 
     async def _place(self, demand: Demand) -> Place:

@@ -112,6 +112,11 @@ class Worker:
         return self.child.node
 
     @property
+    def node_stops(self) -> bool:
+        """Whether that machine is about to stop: this worker gets nothing more to do."""
+        return self.child.node_stops
+
+    @property
     def alive(self) -> bool:
         return self.child.alive
 

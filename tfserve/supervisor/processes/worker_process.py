@@ -26,6 +26,8 @@ class WorkerProcess(Protocol):
     pid: int
     #: the name of the machine that it runs on
     node: str
+    #: whether that machine is about to stop, so that this process is to be replaced
+    node_stops: bool
     role: Role
     workspace: str
     exceeded: Exceeded | None

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from collections.abc import Callable
 from functools import partial
+from math import ceil
 from typing import Any
 
 import uvicorn
@@ -24,13 +26,22 @@ HSTS_S = 365 * 24 * 3600
 
 
 def make_server(
-    app: ASGIApp, settings: Settings, fast: FastApp | None = None, members: MembersPort | None = None
+    app: ASGIApp,
+    settings: Settings,
+    fast: FastApp | None = None,
+    members: MembersPort | None = None,
+    grace_s: Callable[[], float] = lambda: GRACEFUL_S,
 ) -> uvicorn.Server:
-    """`fast` responds to the requests that it accepts, and `app` to all others. Raises `CertificateUnusable`."""
+    """`fast` responds to the requests that it accepts, and `app` to all others. Raises `CertificateUnusable`.
+
+    When it stops, requests have `grace_s` seconds to end.
+    """
     config = _config(app, settings, fast)
     if (files := files_of(settings)) is not None:
         config.ssl = reloading_context(files)
-    return HttpServer(config, members, _config(FromMember(app), settings, None) if members is not None else None)
+    return HttpServer(
+        config, grace_s, members, _config(FromMember(app), settings, None) if members is not None else None
+    )
 
 
 def _config(app: ASGIApp, settings: Settings, fast: FastApp | None) -> uvicorn.Config:
@@ -46,7 +57,6 @@ def _config(app: ASGIApp, settings: Settings, fast: FastApp | None) -> uvicorn.C
         proxy_headers=False,
         headers=_security_headers(settings),
         timeout_keep_alive=int(settings.keep_alive_s),
-        timeout_graceful_shutdown=GRACEFUL_S,
     )
     config.load()
     return config
@@ -56,9 +66,14 @@ class HttpServer(uvicorn.Server):
     """Closes connections that have been idle for too long. Listens on the port for members of the cluster, too."""
 
     def __init__(
-        self, config: uvicorn.Config, members: MembersPort | None, members_config: uvicorn.Config | None
+        self,
+        config: uvicorn.Config,
+        grace_s: Callable[[], float],
+        members: MembersPort | None,
+        members_config: uvicorn.Config | None,
     ) -> None:
         super().__init__(config)
+        self._grace_s = grace_s
         self._members = members
         self._members_config = members_config
 
@@ -76,6 +91,10 @@ class HttpServer(uvicorn.Server):
                 ssl=self._members.context,
             )
         )
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.config.timeout_graceful_shutdown = ceil(self._grace_s())
+        await super().shutdown(sockets)
 
     async def on_tick(self, counter: int) -> bool:
         """uvicorn calls it ten times a second."""
