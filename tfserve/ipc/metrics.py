@@ -77,7 +77,7 @@ class ModelCounts(msgspec.Struct):
     batches: dict[int, BatchCount] = {}
 
     def succeeded(self, protocol: str, rows: int, total_ns: int, result: ComputeResult) -> None:
-        """A request with so many rows has been computed, and took `total_ns` from its arrival to its response."""
+        """A request with this number of rows has been computed. `total_ns` is from its arrival to its response."""
         batch_rows = result.batch_rows
         self.last.at_s = time.time()
         self.rows += rows
