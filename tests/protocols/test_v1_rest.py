@@ -183,6 +183,7 @@ def test_rows_and_columns_of_one_input(v1: Api) -> None:
     assert v1.done("half:predict", {"instances": [{"x": [1, 2]}]}) == {"predictions": [[2.5, 3.0]]}
     assert v1.done("half/versions/7:predict", {"inputs": [[1, 2]]}) == {"outputs": [[2.5, 3.0]]}
     assert v1.done("half:predict", {"inputs": {"x": [[1, 2]], "extra": 1}}) == {"outputs": [[2.5, 3.0]]}
+    assert v1.done("half:predict", {"inputs": []}) == {"outputs": []}
     assert v1.done("half:PREDICT", {"signature_name": "serving_default", "inputs": [[1, 2]]})
     assert v1.done("half:predict", {"signature_name": "mean", "inputs": [[1, 2]]}) == {"outputs": 1.5}
 

@@ -45,6 +45,26 @@ def test_a_value_that_fits_becomes_an_array_of_exactly_that_type(value: Any, dty
 
 
 @pytest.mark.parametrize(
+    ("value", "spec", "shape"),
+    [
+        ([], (-1, 3), (0, 3)), ([], (-1, -1, 2), (0, 0, 2)), ([[], []], (-1, -1, 3), (2, 0, 3)), ([], (-1,), (0,)),
+        ([[]], (-1, 0, 4), (1, 0, 4)),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("dtype", ["float32", "string", "bool"])
+def test_an_empty_list_has_the_sizes_of_the_spec_inside(
+    dtype: str, value: Any, spec: tuple[int, ...], shape: tuple[int, ...]
+) -> None:
+    assert given(value, dtype, spec).shape == shape
+
+
+@pytest.mark.parametrize(("value", "spec", "got"), [([], (4, 3), "[0, 3]"), ([[]], (-1, 3), "[1, 0]")])
+def test_an_empty_list_is_refused_where_the_spec_has_another_size(value: Any, spec: tuple[int, ...], got: str) -> None:
+    with pytest.raises(Invalid, match=re.escape(f"got shape {got}")):
+        given(value, "float32", spec)
+
+
+@pytest.mark.parametrize(
     ("value", "dtype", "words"),
     [
         ([1.0], "int64", "expected whole numbers, got a number with a fraction"),

@@ -38,6 +38,18 @@ def test_ordinary_inputs_come_in_several_spreads_and_numbers_of_rows() -> None:
     assert any(not array.any() for array in made), "zeros"
 
 
+def test_halves_and_whole_numbers_around_0_are_among_them() -> None:
+    floats = np.concatenate(ordinary("float32", (-1, 9)))
+    assert {-1.5, -1.0, -0.5, 0.5, 1.0, 1.5, 2.5} <= set(floats.ravel().tolist())
+    assert set(range(10)) <= set(np.concatenate(ordinary("int32", (-1, 4))).ravel().tolist())
+
+
+@pytest.mark.parametrize(("shape", "values"), [((1,), [-1]), ((1, 4), [-1, 1, -2, 0]), ((8, 1), [-1, -2, -3, -4])])
+def test_the_numbers_just_below_0_are_always_tried(shape: Shape, values: list[int]) -> None:
+    tried = trial_inputs.varied({"n": np.zeros(shape, np.int64)}, {"n": (-1024, 1024)}, 1)
+    assert set(values) <= set(np.concatenate([inputs["n"].ravel() for inputs in tried]).tolist())
+
+
 def test_they_are_the_same_each_time() -> None:
     once, again = ordinary("float32", (-1, 2)), ordinary("float32", (-1, 2))
     assert all(np.array_equal(a, b) for a, b in zip(once, again, strict=True))

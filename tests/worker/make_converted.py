@@ -58,6 +58,10 @@ class Strict(tf.Module):
         with tf.control_dependencies([tf.debugging.assert_equal(n % 2, 0, message="n is odd")]):
             return {"y": n * 3}
 
+    @tf.function(input_signature=[Spec([None, 2], tf.int32, name="n")])
+    def classes(self, n: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": tf.one_hot(n, 4)}
+
     @tf.function(input_signature=[Spec([None, None], tf.float32, name="x")])
     def open(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"y": tf.reduce_sum(x, axis=1)}
@@ -154,7 +158,7 @@ def main(folder: Path) -> None:
         tf.saved_model.save(odd, str(folder / name), signatures=getattr(odd, name))
     strict, trained, counter = Strict(), Trained(), Counter()
     tf.saved_model.save(counter, str(folder / "counter"), signatures=counter.serve)
-    for name in ("table", "even", "open"):
+    for name in ("table", "even", "classes", "open"):
         tf.saved_model.save(strict, str(folder / name), signatures=getattr(strict, name))
     tf.saved_model.save(trained, str(folder / "slots"), signatures=trained.serve)
     copies = Copies()

@@ -1,4 +1,4 @@
-"""A single text, outputs without elements, and errors that belong to one request."""
+"""Complex numbers, a single text, outputs without elements, and errors that belong to one request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tfserve import runtimes
 from tfserve.errors import Invalid
 from tfserve.models import formats
 from tfserve.runtimes import litert, litert_calls
-from tfserve.runtimes.interface import Runtime
+from tfserve.runtimes.interface import Runtime, remarks_of
 from tfserve.tensors.specs import Array
 
 LITERT = ("{}.tflite", "{}_plain.tflite")
@@ -84,6 +84,25 @@ def test_an_interpreter_with_a_long_error_text_is_replaced(model: Runtime, monke
     messages = {refused(model, 7) for _ in range(20)}
     assert len(messages) == 1
     assert model._reports.length <= 300
+
+
+@every("spectrum", ("{}",))
+def test_an_output_of_a_type_that_no_protocol_has_is_left_out(model: Runtime) -> None:
+    x = np.array([[1.0, 2.0, 3.0, 4.0]], np.float32)
+    assert model.signatures["serving_default"].output_names == ("size",)
+    assert list(remarks_of(model)) == ["output 'waves' is complex64 and left out: only /predict/ returns it, as text"]
+    (size,) = computed(model, x)
+    (target,) = model.fetches("waves", "serving_default")
+    (waves,) = model.run({"x": x}, [target.name], "serving_default")
+    assert waves is not None
+    np.testing.assert_allclose(np.abs(waves), size)
+
+
+@every("magnitude", ("{}",))
+def test_an_input_of_such_a_type_is_a_remark(model: Runtime) -> None:
+    assert list(remarks_of(model)) == [
+        "input 'z' is complex64, which requests can't contain: its signature can't be called"
+    ]
 
 
 def test_an_error_of_the_library_itself_is_not_cut() -> None:

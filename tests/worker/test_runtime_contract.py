@@ -275,6 +275,24 @@ def test_an_onnx_file_without_any_tensor_to_return_is_refused(tmp_path: Path) ->
     assert model.remarks == ["output 's' is not available: it is not a tensor but a seq(tensor(float))"]  # type: ignore[attr-defined]
 
 
+def test_how_to_get_the_probabilities_of_a_converted_classifier_is_a_remark(tmp_path: Path) -> None:
+    from onnx import helper, save_model
+
+    nodes = [
+        helper.make_node("ZipMap", ["x"], ["maps"], domain="ai.onnx.ml", classlabels_int64s=[0, 1]),
+        helper.make_node("Neg", ["x"], ["y"]),
+    ]
+    x, y = helper.make_tensor_value_info("x", 1, ["n", 2]), helper.make_tensor_value_info("y", 1, ["n", 2])
+    row = helper.make_map_type_proto(7, helper.make_tensor_type_proto(1, None))
+    maps = helper.make_value_info("maps", helper.make_sequence_type_proto(row))
+    graph = helper.make_graph(nodes, "g", [x], [maps, y])
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 1)]
+    save_model(helper.make_model(graph, ir_version=10, opset_imports=opsets), str(tmp_path / "maps.onnx"))
+    (remark,) = load(tmp_path / "maps.onnx").remarks  # type: ignore[attr-defined]
+    assert remark.startswith("output 'maps' is not available: it is not a tensor but a seq(map(int64,tensor(float))).")
+    assert "options={'zipmap': False}" in remark
+
+
 @pytest.mark.parametrize(("type_", "name"), [(17, "float8_e4m3fn"), (22, "int4"), (21, "uint4")])
 def test_types_that_numpy_lacks_are_named(tmp_path: Path, type_: int, name: str) -> None:
     from onnx import helper

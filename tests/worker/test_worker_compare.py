@@ -133,6 +133,12 @@ def test_a_table_is_read_only_as_far_as_it_goes(trials: Trials, converted: Path)
         assert found[name].guard == Guard({"at": (0, 99)}), found[name]
 
 
+def test_a_class_below_zero_is_never_counted_from_the_end(trials: Trials, converted: Path) -> None:
+    _, found = trials.run(converted / "classes", "litert", "onnxruntime")
+    assert found["onnxruntime"].guard == Guard({"n": (0, 255)}), found["onnxruntime"]
+    assert found["litert"].guard == Guard()
+
+
 def test_variables_that_the_saver_does_not_restore_have_their_values_in_every_runtime(
     trials: Trials, converted: Path
 ) -> None:

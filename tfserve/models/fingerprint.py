@@ -20,7 +20,7 @@ LIBRARIES = (
 )  # fmt: skip
 
 _NAMED = re.compile(r"^(?:model name|flags|Features)\s*:\s*(.*)$", re.MULTILINE)
-_GENERATION = "2"
+_GENERATION = "3"
 """Incremented when conversions or comparisons change, which discards earlier choices."""
 
 

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from tfserve.tensors.dtypes import DTYPES
 from tfserve.tensors.specs import Shape, TensorSpec
 
 RAGGED, SPARSE, OTHER = "ragged", "sparse", "composite"
@@ -65,6 +66,16 @@ def marked(
     return tuple(msgspec.structs.replace(spec, part=found.get(spec.name, spec.part)) for spec in specs)
 
 
+def served(outputs: Sequence[TensorSpec]) -> tuple[list[TensorSpec], list[TensorSpec]]:
+    """The outputs that responses have, and those left out: all that are not dense, or of a type that no protocol has.
+
+    A signature that has only such outputs keeps them: ragged and sparse ones are returned in parts.
+    """
+    plain = [spec for spec in outputs if not spec.part and spec.dtype in DTYPES]
+    kept = plain or [spec for spec in outputs if spec.dtype in DTYPES] or list(outputs)
+    return kept, [spec for spec in outputs if spec not in kept]
+
+
 def remarks(inputs: Sequence[TensorSpec], left_out: Sequence[TensorSpec]) -> list[str]:
     """Remarks for users: how to send such inputs, and which outputs are not available."""
     found = [
@@ -72,7 +83,17 @@ def remarks(inputs: Sequence[TensorSpec], left_out: Sequence[TensorSpec]) -> lis
         " in column format"
         for name, parts in _by_whole(inputs).items()
     ]
-    return found + [f"output {name} is {_kind_of(parts)} and left out" for name, parts in _by_whole(left_out).items()]
+    found += [f"output {name} is {_kind_of(parts)} and left out" for name, parts in _by_whole(left_out).items()]
+    found += [
+        f"output {spec.name!r} is {spec.dtype} and left out: only /predict/ returns it, as text"
+        for spec in left_out
+        if not spec.part
+    ]
+    return found + [
+        f"input {spec.name!r} is {spec.dtype}, which requests can't contain: its signature can't be called"
+        for spec in inputs
+        if spec.dtype not in DTYPES
+    ]
 
 
 def _by_whole(specs: Sequence[TensorSpec]) -> dict[str, dict[str, str]]:

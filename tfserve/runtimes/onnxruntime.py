@@ -25,6 +25,7 @@ from tfserve.tensors.specs import Array, TensorSpec
 
 TYPES = {dtype.onnx: name for name, dtype in DTYPES.items()}
 
+_FROM_ZIPMAP = ". For a tensor of all probabilities, convert the classifier with options={'zipmap': False}"
 _TENSOR = re.compile(r"tensor\((\w+)\)")
 _HINTS = {
     "Unsupported model IR version": "Update onnxruntime, or export the model for an older version of ONNX.",
@@ -44,7 +45,8 @@ def load(model: Located, *, device: str) -> OnnxModel:
     session = _session(onnxruntime, model.path, machine.cores())
     any_shape = _tensors_without_rank(model, session)
     if strange := [each for each in session.get_inputs() if each.type not in TYPES]:
-        raise Unsupported(f"{model.path} has the unsupported input {strange[0].name!r}, {_what(strange[0])}.")
+        problem = f"{model.path} has the unsupported input {strange[0].name!r}, {_what(strange[0])}"
+        raise Unsupported(f"{problem}. Export it with tensors of numbers or text as inputs.")
     inputs = [_spec(each, any_shape) for each in session.get_inputs()]
     # Classifiers made by other libraries also have lists of maps as outputs, which can't be fetched.
     outputs = [_spec(each, any_shape) for each in session.get_outputs() if each.type in TYPES]
@@ -161,7 +163,7 @@ def _tensors_without_rank(model: Located, session: Any) -> frozenset[str]:
 def _what(tensor: Any) -> str:
     """Describes a value that has no numpy array: a tensor by its numpy type, anything else by its ONNX type."""
     if (match := _TENSOR.fullmatch(tensor.type)) is None:
-        return f"not a tensor but a {tensor.type}"
+        return f"not a tensor but a {tensor.type}" + (_FROM_ZIPMAP if tensor.type.startswith("seq(map(") else "")
     return f"a tensor of {OTHER_ONNX.get(match[1], match[1])}"
 
 

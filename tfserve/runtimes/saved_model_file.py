@@ -140,11 +140,10 @@ def _string(data: memoryview, number: int) -> str:
 def _tensors(data: memoryview, arguments: list[list[tuple[str, str]]], kinds: set[tuple[str, int]]) -> Tensors:
     method = _string(data, 3).rpartition("/")[2]
     inputs, outputs = _named(data, 1), _named(data, 2)
-    dense = [each for each in outputs if not each.spec.part] or outputs
     specs = composites.marked([each.spec for each in inputs], arguments, kinds)
-    left_out = [each.spec for each in outputs if each not in dense]
+    served, left_out = composites.served([each.spec for each in outputs])
     return Tensors(
-        Signature(specs, tuple(each.spec for each in dense), method if method in ("classify", "regress") else ""),
+        Signature(specs, tuple(served), method if method in ("classify", "regress") else ""),
         {each.spec.name: each.tensor for each in inputs},
         {each.spec.name: each.tensor for each in outputs},
         composites.remarks(specs, left_out),

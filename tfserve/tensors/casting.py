@@ -74,13 +74,14 @@ def cast(value: Any, spec: TensorSpec, name: str) -> Array:
     dtype = DTYPES.get(spec.dtype)
     if dtype is None:
         raise Invalid(f"Input {name!r} takes {spec}, a type that JSON cannot represent.")
-    shape = _shape_at_first_glance(value)
+    written = _shape_at_first_glance(value)
+    shape = _completed(written, spec)
     check_shape(shape, spec, name)
-    leaves = _leaves(value, shape, name)
+    leaves = _leaves(value, written, name)
     if dtype.kind == "string":
         return _strings(leaves, shape, spec, name)
     _check_leaves(leaves, dtype, spec, name)
-    return _numbers(value, dtype, name)
+    return _numbers(value, dtype, name).reshape(shape)
 
 
 def cast_few(value: Any, spec: TensorSpec) -> Array | None:
@@ -114,6 +115,13 @@ def _shape_at_first_glance(value: Any) -> Shape:
             break
         value = value[0]
     return tuple(shape)
+
+
+def _completed(shape: Shape, spec: TensorSpec) -> Shape:
+    """With the sizes of the spec inside an empty list, which does not show them; 0 where the spec leaves them open."""
+    if not shape or shape[-1] or spec.shape is None:
+        return shape
+    return (*shape, *(max(size, 0) for size in spec.shape[len(shape) :]))
 
 
 def _leaves(value: Any, shape: Shape, name: str) -> list[Any]:

@@ -27,8 +27,12 @@ MAX_BYTES = 32 * 1024 * 1024
 """Maximum elements of one input for all examples; beyond it, one example is enough."""
 SEED = 20_261
 
-SPREADS = ("normal", "unit", "octets", "signed", "zeros", "ones")
-"""Numbers around 0; from 0 to 1; from 0 to 255; all that are ordinary; and the same number everywhere."""
+SPREADS = ("normal", "unit", "octets", "signed", "zeros", "ones", "steps")
+"""Numbers around 0; from 0 to 1; from 0 to 255; all that are ordinary; the same number everywhere; and halves or whole
+numbers, at which functions have steps."""
+
+_STEPS = sorted(range(-16, 17), key=lambda step: (abs(step or 2), step))
+"""-1 first: where TensorFlow has no such class, other libraries count from the end."""
 
 RUNGS: tuple[tuple[float, int], ...] = (
     (255.0, 255), (1e3, 2**10), (1e4, 2**13), (1e5, 2**16), (1e6, 2**20), (1e9, 2**24), (1e12, 2**31 - 1),
@@ -97,8 +101,8 @@ def ordinary(signature: Signature, envelope: Envelope) -> Iterator[Inputs]:
 
 
 def varied(base: Inputs, envelope: Envelope, level: int) -> Iterator[Inputs]:
-    """`base` with numbers from all of a range: evenly, by their size, and at its ends."""
-    for number, spread in enumerate(("even", "sizes", "ends")):
+    """`base` with numbers from all of a range: evenly, by their size, at its ends, and the smallest."""
+    for number, spread in enumerate(("even", "sizes", "ends", "steps")):
         random = np.random.default_rng((SEED, level, number))
         yield {
             name: _numbers(array.shape, array.dtype, spread, *envelope[name], random) if name in envelope else array
@@ -261,6 +265,8 @@ def _floats(shape: Shape, spread: str, lowest: float, highest: float, random: np
         return random.uniform(0, 1 if spread == "unit" else 255, shape)
     if spread in ("zeros", "ones"):
         return np.full(shape, 0.0 if spread == "zeros" else 1.0)
+    if spread == "steps":
+        return np.resize(np.array(_STEPS) / 2, shape)
     if spread == "ends":
         return np.where(random.integers(0, 2, shape) == 1, highest, lowest)
     if spread == "sizes":
@@ -281,6 +287,8 @@ def _even(shape: Shape, lowest: float, highest: float, random: np.random.Generat
 def _whole_numbers(
     shape: Shape, dtype: np.dtype[Any], spread: str, lowest: int, highest: int, random: np.random.Generator
 ) -> Array:
+    if spread == "steps" and (steps := [step for step in _STEPS if lowest <= step <= highest]):
+        return np.resize(np.array(steps, dtype), shape)
     if spread == "ends":
         return np.where(random.integers(0, 2, shape) == 1, np.array(highest, dtype), np.array(lowest, dtype))
     if spread == "sizes":
