@@ -121,6 +121,20 @@ def test_habits_of_programs_that_write_coco_change_nothing(tmp_path: Path, habit
     assert list(objects(result).values()) == [[("Cup", CORNERS)]] * 6
 
 
+def test_names_of_images_may_differ_in_capitals_and_folders(tmp_path: Path) -> None:
+    """As written on a system that does not tell them apart."""
+    draw(tmp_path / "images", *(f"IMG_{number}.JPG" for number in range(12)))
+    names = [f"D:\\Fotos\\2024\\img_{number}.jpg" for number in range(12)]
+    coco_file(tmp_path / "annotations.json", names)
+    assert len(good(tmp_path).images) == 12
+
+
+def test_of_two_names_that_differ_in_capitals_only_the_exact_one_counts(tmp_path: Path) -> None:
+    draw(tmp_path / "images", *(f"a{number}.png" for number in range(12)), "A0.PNG")
+    coco_file(tmp_path / "annotations.json", [f"a{number}.png" for number in range(12)])
+    assert "images/A0.PNG" not in objects(good(tmp_path))
+
+
 def test_the_export_of_roboflow_keeps_its_split(tmp_path: Path) -> None:
     project = tmp_path / "p"
     for part, count in (("train", 4), ("valid", 2), ("test", 1)):

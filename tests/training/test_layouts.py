@@ -52,6 +52,26 @@ def test_a_class_called_train_among_others_is_a_class(tmp_path: Path) -> None:
     assert counts(good(tmp_path / "p")) == {"bus": 3, "train": 3, "tram": 3}
 
 
+@pytest.mark.parametrize("inside", ["", "dataset", "dataset/images"])
+def test_other_folders_next_to_a_split_are_not_classes(tmp_path: Path, inside: str) -> None:
+    base = tmp_path / "p" / inside
+    for part in ("train", "valid"):
+        class_folders(base / part, ("Rose", "Tulip"))
+    pictures(base / "runs", 2)
+    (tmp_path / "p" / "weights").mkdir()
+    (tmp_path / "p" / "weights" / "best.pt").write_bytes(b"x")
+    found = good(tmp_path / "p")
+    assert (counts(found), parts(found)) == ({"Rose": 6, "Tulip": 6}, {"train": 6, "validation": 6})
+    only(found.remarks, "Folders next to the parts of the split were ignored", "runs")
+
+
+@pytest.mark.parametrize("name", ["@eaDir", "__MACOSX", "$RECYCLE.BIN"])
+def test_folders_that_systems_add_are_not_classes(tmp_path: Path, name: str) -> None:
+    class_folders(tmp_path / "p" / "images", ("Rose", "Tulip", name))
+    pictures(tmp_path / "p" / "images" / "Rose" / name, 2)
+    assert counts(good(tmp_path / "p")) == {"Rose": 3, "Tulip": 3}
+
+
 def test_parts_without_classes_are_not_taken_for_classes(tmp_path: Path) -> None:
     class_folders(tmp_path / "p", ("train", "test"))
     only(examined(tmp_path / "p").problems, "was not recognised. Found: 2 folders (test/, train/), 6 files (6 .png)")

@@ -330,6 +330,36 @@ def test_bad_outlines_are_problems_and_never_a_crash(tmp_path: Path, fields: dic
     assert found.problems != []
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+def test_files_of_labelme_are_read_in_the_encodings_of_windows(tmp_path: Path, encoding: str) -> None:
+    project = labelme_project(tmp_path / "p")
+    for path in project.glob("*.json"):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps(content, ensure_ascii=False), encoding=encoding)
+    assert classes(segmented(project)) == [("background", 0), ("C++", 1), ("Größe", 2)]
+
+
+def test_the_image_in_a_file_of_labelme_is_used_if_its_own_file_is_missing(tmp_path: Path) -> None:
+    project = labelme_project(tmp_path / "p")
+    for path in project.glob("*.jpg"):
+        file = path.with_suffix(".json")
+        embedded = {"imageData": base64.b64encode(path.read_bytes()).decode(), "imagePath": "..\\raw\\gone.jpg"}
+        file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | embedded), encoding="utf-8")
+        path.unlink()
+    found = segmented(project)
+    assert len(found.images) == 4
+    assert mask_of(project, found.images[1])[4, 4] == 2
+    assert not list(project.rglob("*.image")), "nothing is written into the project"
+
+
+@pytest.mark.parametrize("data", ["!", "AAAA", 7])
+def test_an_image_in_a_file_of_labelme_that_is_none_is_a_problem(tmp_path: Path, data: object) -> None:
+    project = labelme_project(tmp_path / "p", imageData=data)
+    for path in project.glob("*.jpg"):
+        path.unlink()
+    assert examined(project, "segmentation").problems
+
+
 def coco_project(project: Path, annotations: list[dict[str, Any]], **image: Any) -> Path:
     files = pictures(project / "images", 4, suffix=".jpg")
     size = {"width": 16, "height": 16}
@@ -360,6 +390,21 @@ def test_outlines_and_run_lengths_of_coco_are_drawn_the_largest_first(tmp_path: 
     assert (mask[4, 2], mask[4, 3], mask[2, 2], mask[15, 15]) == (90, 3, 3, 0)
     assert int((mask == 90).sum()) == 4
     assert found.layout == "COCO: annotations/instances_default.json, 4 images with outlines"
+
+
+def test_the_place_of_an_object_of_coco_without_an_outline_is_ignored(tmp_path: Path) -> None:
+    project = coco_project(tmp_path / "p", [SQUARE, SQUARE])
+    file = project / "annotations" / "instances_default.json"
+    content = json.loads(file.read_text())
+    boxes = ([10, 10, 4, 4], [2, 2, 0, 5])
+    content["annotations"] += [
+        {"id": 50 + n, "image_id": 0, "category_id": 3, "bbox": box, "segmentation": []} for n, box in enumerate(boxes)
+    ]
+    file.write_text(json.dumps(content))
+    found = segmented(project)
+    mask = mask_of(project, found.images[0])
+    assert (mask[12, 12], mask[4, 4], mask[15, 15]) == (255, 3, 0)
+    assert any("annotation 50" in remark and "ignored" in remark for remark in found.remarks)
 
 
 @pytest.mark.parametrize(

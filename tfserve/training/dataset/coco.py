@@ -14,6 +14,8 @@ from typing import Any, TypeGuard
 
 import msgspec
 
+from tfserve.training.dataset import text_reading
+
 MAX_BYTES = 512 * 1024 * 1024
 LISTS = ("images", "annotations", "categories")
 
@@ -147,7 +149,7 @@ def _json(file: Path) -> dict[str, Any]:
     if (size := file.stat().st_size) > MAX_BYTES:
         raise NotCoco(f"has {size >> 20} MiB (limit: {MAX_BYTES >> 20} MiB). Split it into several files.")
     try:
-        content = json.loads(file.read_bytes().decode("utf-8-sig"))
+        content = json.loads(text_reading.read(file))
     except (ValueError, RecursionError) as error:
         raise NotCoco(f"is not valid JSON: {error}. Export the annotations again as COCO JSON.") from None
     missing = [name for name in LISTS if not isinstance(content, dict) or not isinstance(content.get(name), list)]

@@ -13,6 +13,7 @@ from itertools import count
 from pathlib import Path
 
 from tfserve.errors import nearest
+from tfserve.training.dataset import text_reading
 
 INFO_FILE = "labels_info.txt"
 
@@ -114,7 +115,7 @@ class LabelsInfo:
             raise OSError("it is not a file")
         if self.path.stat().st_size > MAX_BYTES:
             raise OSError(f"it has more than {MAX_BYTES} bytes")
-        return self.path.read_text(encoding="utf-8-sig")
+        return text_reading.read(self.path)
 
     def _read_line(self, row: int, line: str) -> None:
         parts = _LINE.fullmatch(line)

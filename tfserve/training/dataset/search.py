@@ -30,6 +30,9 @@ IGNORED_FOLDERS = frozenset(
 )
 """Names, in lower case, of folders at the top that are not part of a data set."""
 
+SYSTEM_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"})
+"""Names, in lower case, of folders that systems add anywhere."""
+
 NOTE_SUFFIXES = (
     ".txt", ".json", ".xml", ".csv", ".tsv", ".md", ".yaml", ".yml", ".html", ".ini", ".db", ".pdf",
 )  # fmt: skip
@@ -112,10 +115,10 @@ class Search:
         return [problem for name in names for problem in self.bounds.problems(self.project / name)]
 
     def entries(self, folder: Path) -> list[os.DirEntry[str]]:
-        """What is in a folder by name, without hidden files: those belong to desktops."""
+        """What is in a folder by name, without what desktops and systems add."""
         try:
             with os.scandir(folder) as entries:
-                visible = [entry for entry in entries if not entry.name.startswith(".")]
+                visible = [entry for entry in entries if not _is_hidden(entry.name)]
         except OSError as error:
             self.problems.append(f"{folder} can't be read: {error.strerror}.")
             return []
@@ -243,6 +246,10 @@ def in_threads(function: Callable[[T], R], items: Iterable[T], threads: int) -> 
     with ThreadPoolExecutor(threads) as executor:
         while chunk := list(islice(rest, _CHUNK)):
             yield from zip(chunk, executor.map(function, chunk), strict=True)
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name.lower() in SYSTEM_FOLDERS
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:

@@ -68,6 +68,22 @@ def features(choice: Choice, size: tuple[int, int], warm: WarmStart | None = Non
     return network
 
 
+def descriptions(choice: Choice, size: tuple[int, int], warm: WarmStart | None = None) -> tuple[Any, list[int]]:
+    """As `features`, for EfficientNet-Lite0 also with those of an earlier layer, and the width of each part.
+
+    Earlier layers know strokes and textures, which matter in images that are unlike photographs.
+    """
+    network = features(choice, size, warm)
+    width = network.output_shape[1]
+    if choice.name != LITE_NET:
+        return network, [width]
+    early = network.get_layer(efficientnet_lite.EARLY).output
+    pooled = keras.layers.GlobalAveragePooling2D(name="early_pool")(early)
+    scaled = keras.layers.Rescaling(efficientnet_lite.EARLY_SCALE, name="early_scaling")(pooled)
+    joined = keras.layers.Concatenate(name="description")([network.output, scaled])
+    return keras.Model(network.input, joined, name="descriptions"), [width, pooled.shape[1]]
+
+
 def _keras_features(choice: Choice, size: tuple[int, int], *, load: bool) -> Any:
     known = KNOWN[choice.name]
     inputs = keras.Input((*size, 3), name="images")

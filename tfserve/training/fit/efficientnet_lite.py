@@ -24,6 +24,8 @@ SCALING = (1 / 128, -127 / 128)
 EPSILON = 1e-3
 STRIDES = {4: "block2_sum", 8: "block4_sum", 16: "block10_sum", 32: "block15"}
 """The last layer at each stride, for decoders that need several resolutions."""
+EARLY, EARLY_SCALE = STRIDES[16], 0.25
+"""An earlier layer for classifiers. Scaled, it has about the range of the last one, so 8 bits suffice for both."""
 
 
 def network(size: tuple[int | None, int | None]) -> Any:

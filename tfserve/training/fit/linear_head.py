@@ -9,9 +9,9 @@ import numpy as np
 
 from tfserve.tensors.specs import Array
 
-PENALTIES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
+PENALTIES = (1.0, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001)
 """Tried from the strongest to the weakest, each solved from the solution of the one before. They apply to features that
-are standardised and divided by the square root of their number, and to the mean loss of an image."""
+are standardised and divided by the square root of their number in a block, and to the mean loss of an image."""
 MEMORY = 8
 MAX_ITERATIONS = 60
 TOLERANCE = 1e-4
@@ -31,6 +31,10 @@ class Head:
         """(images, classes) float32."""
         return softmax(features @ self.kernel + self.bias)
 
+    def widened(self, width: int) -> Head:
+        """The same for features with more columns, which it ignores."""
+        return Head(np.pad(self.kernel, ((0, width - len(self.kernel)), (0, 0))), self.bias)
+
 
 def heads(
     features: Array,
@@ -41,30 +45,35 @@ def heads(
     penalties: Sequence[float] = PENALTIES,
     prior: Head | None = None,
     known: Head | None = None,
+    blocks: Sequence[int] | None = None,
 ) -> list[Head]:
     """One head for each penalty. `weights` (images) has the weight of each image.
 
     With a `prior`, such as the head of an earlier model, the penalty is on the difference from it. `known` is the head
-    of the classes that the features were trained for. With it, a mixture of those classes costs less: from few images,
-    more is learnt of "like a finch or a jay" than of single features.
+    of the classes that the first features were trained for. With it, a mixture of those classes costs less: from few
+    images, more is learnt of "like a finch or a jay" than of single features.
+
+    `blocks` are the widths of parts of the features that count equally, however many columns they have.
     """
-    if known is None:
-        return _solved(features, labels, classes, weights, penalties, prior)
     width = features.shape[1]
+    blocks = blocks or [width]
+    prior = prior and prior.widened(width)
+    if known is None:
+        return _solved(features, labels, classes, weights, penalties, prior, blocks)
+    known = known.widened(width)
     wider = np.concatenate([features, features @ known.kernel + known.bias], axis=1)
-    if prior is not None:
-        prior = Head(np.pad(prior.kernel, ((0, known.kernel.shape[1]), (0, 0))), prior.bias)
+    prior = prior and prior.widened(wider.shape[1])
     return [
         Head(each.kernel[:width] + known.kernel @ each.kernel[width:], each.bias + known.bias @ each.kernel[width:])
-        for each in _solved(wider, labels, classes, weights, penalties, prior)
+        for each in _solved(wider, labels, classes, weights, penalties, prior, [*blocks, wider.shape[1] - width])
     ]
 
 
 def _solved(
-    features: Array, labels: Array, classes: int, weights: Array, penalties: Sequence[float], prior: Head | None
-) -> list[Head]:
-    mean, scale = features.mean(axis=0), features.std(axis=0)
-    scale = np.maximum(scale, 1e-3 * (scale.mean() + 1e-12)) * np.sqrt(features.shape[1])
+    features: Array, labels: Array, classes: int, weights: Array, penalties: Sequence[float], prior: Head | None,
+    blocks: Sequence[int],
+) -> list[Head]:  # fmt: skip
+    mean, scale = features.mean(axis=0), _scale(features.std(axis=0), blocks)
     rows = ((features - mean) / scale).astype(np.float32)
     rotation = _rotation(rows)
     reduced = rows if rotation is None else rows @ rotation
@@ -77,6 +86,14 @@ def _solved(
         head = Head(kernel.astype(np.float32), (start[-1] - mean @ kernel).astype(np.float32))
         solved.append(head if prior is None else Head(head.kernel + prior.kernel, head.bias + prior.bias))
     return solved
+
+
+def _scale(deviation: Array, blocks: Sequence[int]) -> Array:
+    """By what each feature is divided. One that hardly varies does not become as large as the others of its block."""
+    parts = np.split(deviation, np.cumsum(blocks)[:-1])
+    return np.concatenate([
+        np.maximum(part, 1e-3 * (part.mean() + 1e-12)) * np.sqrt(len(part)) for part in parts
+    ])  # fmt: skip
 
 
 def softmax(logits: Array) -> Array:

@@ -47,6 +47,7 @@ class LinearHead:
         prior = material.prior(choice)
         self._priors = [None] if prior is None else [None, prior]
         self._features: Features | None = None
+        self.blocks: list[int] = []
 
     def cost(self, images: int) -> float:
         return 0.3 + 2e-9 * images * 1280 * self._material.classes * 100
@@ -85,6 +86,7 @@ class LinearHead:
             np.tile(self._material.labels[indices], len(versions)), self._material.classes,
             weights=np.tile(self._material.image_weights(indices), len(versions)), penalties=penalties,
             prior=prior, known=backbones.known_head(self._choice) if len(indices) <= FEW_ENOUGH else None,
+            blocks=self.blocks,
         )  # fmt: skip
 
     def _versions(self) -> Sequence[Features]:
@@ -95,9 +97,9 @@ class LinearHead:
         """The features of all images, computed on first use."""
         if self._features is None:
             run, count = self._material.run, len(self._material.labels)
-            self.network = backbones.features(self._choice, self.size, run.warm)
+            self.network, self.blocks = backbones.descriptions(self._choice, self.size, run.warm)
             source = self._material.source(self.size)
-            file = run.work / f"features-{run.fingerprint[:16]}-{self._choice.name}-{self.size[0]}.npy"
+            file = run.work / f"descriptions-{run.fingerprint[:16]}-{self._choice.name}-{self.size[0]}.npy"
             message = f"Computing the features of {count} images"
             with run.clock.stage(preparation_of(self), message) as stage:
                 self._features = Features.computed(
@@ -150,7 +152,7 @@ class AugmentedHead(LinearHead):
 
     def rows(self) -> Features:
         rows = self._plain.rows()
-        self.network = self._plain.network
+        self.network, self.blocks = self._plain.network, self._plain.blocks
         self._copies()
         return rows
 
@@ -165,7 +167,7 @@ class AugmentedHead(LinearHead):
     def _copy(self, number: int, stage: Stage) -> Features:
         run, message = self._material.run, f"Computing the features of augmented images, {number + 1} of {COPIES}"
         source, augment = self._material.source(self.size), Augment.from_parameters(run.parameters)
-        file = run.work / f"features-{run.fingerprint[:16]}-{self._choice.name}-{self.size[0]}-copy{number}.npy"
+        file = run.work / f"descriptions-{run.fingerprint[:16]}-{self._choice.name}-{self.size[0]}-copy{number}.npy"
         return Features.computed(
             file, self._plain.network, Changed(source.inputs, augment, run.parameters["seed"] + number),
             len(self._material.labels), lambda share: stage.mention((number + share) / COPIES, message),

@@ -13,10 +13,11 @@ import msgspec
 import numpy as np
 
 from tfserve.tensors.specs import Array
-from tfserve.training.report.verdict import CHANCE, FEW, MAX_NAMED
+from tfserve.training.report.verdict import FEW, MAX_NAMED
 
 GOOD, FAIR = 0.7, 0.4
 """Mean IoU."""
+CHANCE = 0.05
 MAX_COMPARED = 200
 """Images in the permutation test."""
 PERMUTATIONS = 1000

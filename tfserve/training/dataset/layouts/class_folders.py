@@ -34,8 +34,7 @@ def find(search: Search, base: Path) -> list[Labelled] | None:
 
     Sets `search.layout`. A class folder without images is kept as a class: it is a problem later.
     """
-    parts = [path for path in _class_folders(search, base) if part_of(path.name)]
-    if parts and len(parts) == len(_class_folders(search, base)):
+    if parts := _parts(search, base):
         return _in_parts(search, base, parts)
     found = _read(search, base, "")
     if not found:
@@ -45,8 +44,11 @@ def find(search: Search, base: Path) -> list[Labelled] | None:
 
 
 def wrapped(search: Search) -> Path:
-    """The folder that has the class folders: the root, or one that it has nothing else than."""
-    return _inside(search, search.root)
+    """The folder that has the class folders: the root, one that it has nothing else than, or one with a split."""
+    inside = _inside(search, search.root)
+    below = [_inside(search, path) for path in search.data_folders(inside)]
+    with_split = [path for path in below if _is_split(search, path)]
+    return with_split[0] if len(with_split) == 1 and not _parts(search, inside) else inside
 
 
 def _inside(search: Search, folder: Path) -> Path:
@@ -60,10 +62,24 @@ def _inside(search: Search, folder: Path) -> Path:
 
 def looks_like_classes(search: Search, base: Path) -> bool:
     """Whether there are at least two folders with images, and no sign that they mean something else."""
+    if parts := _parts(search, base):
+        return any(_has_images(search, inner) for path in parts for inner in search.folders(path))
+    return sum(_has_images(search, path) for path in _class_folders(search, base)) > 1
+
+
+def _parts(search: Search, base: Path) -> list[Path]:
+    """The folders of a split: all folders are parts of it, or at least two of them with classes."""
     folders = _class_folders(search, base)
-    if folders and all(part_of(path.name) for path in folders):
-        return any(_has_images(search, inner) for path in folders for inner in search.folders(path))
-    return sum(_has_images(search, path) for path in folders) > 1
+    parts = [path for path in folders if part_of(path.name)]
+    return parts if len(parts) == len(folders) or _is_split(search, base) else []
+
+
+def _is_split(search: Search, base: Path) -> bool:
+    """Whether at least two folders are parts of a split, and all of these have folders and no images of their own."""
+    parts = [path for path in _class_folders(search, base) if part_of(path.name)]
+    return len(parts) > 1 and all(
+        search.folders(path) and not search.below(path, image_reading.SUFFIXES, depth=0) for path in parts
+    )
 
 
 def _has_images(search: Search, folder: Path) -> bool:
@@ -83,6 +99,10 @@ def _in_parts(search: Search, base: Path, parts: Sequence[Path]) -> list[Labelle
         found += _read(search, path if has_classes else _inside(search, path), part_of(path.name))
     if not found:
         return None
+    search.remarks += sentence(
+        "Folders next to the parts of the split were ignored",
+        [search.name(path) for path in _class_folders(search, base) if path not in parts],
+    )
     found = own_split(_joined(search, found))
     names = "|".join(path.name for path in parts)
     kept = f" ({in_words(found)})" if in_words(found) else ""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tfserve.training.dataset import labels
+from tfserve.training.dataset import labels, text_reading
 from tfserve.training.dataset.labels import LabelsInfo
 from tfserve.training.dataset.search import Search, same_form
 
@@ -50,7 +50,7 @@ def _read(path: Path, read: Callable[[Sequence[str]], dict[str, int | str]]) -> 
     try:
         if path.stat().st_size > MAX_BYTES:
             return None
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = text_reading.read(path).splitlines()
     except (OSError, UnicodeDecodeError):
         return None
     given = read([line.strip() for line in lines if line.strip() and not line.startswith("#")])

@@ -5,12 +5,27 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tfserve.training.dataset import coco
 from tfserve.training.dataset.layouts.image_index import ImageIndex
 from tfserve.training.dataset.layouts.parts import part_of, part_of_path
-from tfserve.training.dataset.layouts.polygons import Annotated, BadShape, Shape, check_size, outline, run_lengths
-from tfserve.training.dataset.search import Search, same_form
+from tfserve.training.dataset.layouts.polygons import (
+    Annotated,
+    BadShape,
+    Shape,
+    check_size,
+    outline,
+    rectangle,
+    run_lengths,
+)
+from tfserve.training.dataset.search import Search, same_form, sentence
+
+MAX_BOXES_SHARE = 0.2
+"""Of the objects, up to this share may have a box without an outline."""
+MAX_SIDE = 1e6
+UNKNOWN = "ignore"
+"""The name of pixels that belong to no class."""
 
 
 class Found:
@@ -20,7 +35,19 @@ class Found:
         self.annotated: dict[Path, Annotated] = {}
         self.numbers: dict[str, int] = {}
         self.files: list[Path] = []
-        self.boxes_only = 0
+        self.objects = 0
+        #: objects that have a box and no outline
+        self.boxes_only: list[str] = []
+
+    def problem_of_boxes(self, files: str) -> str | None:
+        """Too many boxes without outlines: this is no segmentation."""
+        count = len(self.boxes_only)
+        if count <= MAX_BOXES_SHARE * self.objects:
+            return None
+        return (
+            f"{count} of {self.objects} objects in {files} have a box but no outline, which a segmentation needs. Draw"
+            " outlines, or use trainType detection."
+        )
 
 
 def find(search: Search, index: ImageIndex) -> Found | None:
@@ -37,11 +64,10 @@ def find(search: Search, index: ImageIndex) -> Found | None:
     if not found.files:
         return None
     files = ", ".join(search.name(path) for path in found.files[:5])
-    if found.boxes_only:
-        search.problems.append(
-            f"{found.boxes_only} objects in {files} have a box but no outline, which a segmentation needs. Draw"
-            " outlines, or use trainType detection."
-        )
+    if problem := found.problem_of_boxes(files):
+        search.problems.append(problem)
+    else:
+        search.remarks += sentence("The pixels in boxes without an outline are ignored", found.boxes_only)
     search.layout = f"COCO: {files}, {len(found.annotated)} images with outlines"
     return found
 
@@ -76,8 +102,11 @@ def _annotated(image: coco.Image, objects: list[coco.Annotation], names: Mapping
     for each in sorted(objects, key=_area, reverse=True):
         if each.category_id is None or each.category_id not in names:
             raise BadShape(f"an object of the category {each.category_id}, which is not listed")
+        found.objects += 1
         if not each.segmentation:
-            found.boxes_only += each.bbox is not None
+            if each.bbox is not None:
+                found.boxes_only.append(each.where)
+                annotated.shapes += _unknown(each.bbox)
             continue
         annotated.shapes.append(_shape(each, names[each.category_id], annotated))
     return annotated
@@ -89,6 +118,17 @@ def _shape(each: coco.Annotation, name: str, annotated: Annotated) -> Shape:
     if not isinstance(each.segmentation, list):
         raise BadShape("a segmentation is neither polygons nor run lengths")
     return Shape(name, [outline(numbers) for numbers in each.segmentation])
+
+
+def _unknown(box: Any) -> list[Shape]:
+    """Where an object may be that has a box only; nowhere if that is empty or none."""
+    try:
+        left, top, width, height = map(float, box)
+    except (TypeError, ValueError):
+        return []
+    if not (width > 0 and height > 0 and max(map(abs, (left, top, width, height))) < MAX_SIDE):
+        return []
+    return [Shape(UNKNOWN, [rectangle((left, top), (left + width, top + height))])]
 
 
 def _area(each: coco.Annotation) -> float:

@@ -11,7 +11,10 @@ from tfserve.training.dataset.search import same_form
 
 
 class ImageIndex:
-    """Image files below `root`, by the end of their paths, in any Unicode normal form, with or without suffix."""
+    """Image files below `root`, by the end of their paths, in any Unicode normal form, with or without suffix.
+
+    `IMG_1.jpg` may also mean `IMG_1.JPG`, if the project has no file with exactly this name.
+    """
 
     def __init__(self, root: Path, files: Sequence[Path]) -> None:
         self.files = list(files)
@@ -19,16 +22,18 @@ class ImageIndex:
         self._folders = {folder for parts in self._parts.values() for folder in parts[:-1]}
         self._by_name: dict[str, list[Path]] = defaultdict(list)
         self._by_stem: dict[str, list[Path]] = defaultdict(list)
+        self._by_folded: dict[str, list[Path]] = defaultdict(list)
         for file, parts in self._parts.items():
             self._by_name[parts[-1]].append(file)
             self._by_stem[PurePosixPath(parts[-1]).stem].append(file)
+            self._by_folded[parts[-1].casefold()].append(file)
 
     def find(self, name: str, near: Path | None = None) -> Path | None:
         """The matching file; None unless exactly one matches. `near` is the folder of the file that names it."""
         parts = _parts(same_form(name.strip().replace("\\", "/")))
         if not parts:
             return None
-        found = self._by_name.get(parts[-1])
+        found = self._by_name.get(parts[-1]) or self._by_folded.get(parts[-1].casefold())
         if found is None:
             found = self._by_stem.get(parts[-1], [])
             parts = (*parts[:-1], "")

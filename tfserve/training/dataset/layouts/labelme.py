@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from tfserve.tensors.specs import Array
+from tfserve.training.dataset import image_reading, text_reading
 from tfserve.training.dataset.layouts.image_index import ImageIndex
 from tfserve.training.dataset.layouts.parts import part_of_path
 from tfserve.training.dataset.layouts.polygons import Annotated, BadShape, Shape, check_size, circle, outline, rectangle
@@ -28,6 +29,7 @@ class _File(msgspec.Struct):
     imagePath: str = ""  # noqa: N815
     imageWidth: Any = None  # noqa: N815
     imageHeight: Any = None  # noqa: N815
+    imageData: Any = None  # noqa: N815
 
 
 def find(search: Search, index: ImageIndex) -> dict[Path, Annotated] | None:
@@ -40,7 +42,8 @@ def find(search: Search, index: ImageIndex) -> dict[Path, Annotated] | None:
         if file is None:
             continue
         read += 1
-        image = index.find(file.imagePath, path.parent) or index.find(path.stem, path.parent)
+        there = index.find(file.imagePath, path.parent) or index.find(path.stem, path.parent)
+        image = there or _embedded(search, path, file)
         if image is None:
             search.skip(path, f"missing: image {file.imagePath!r} not found", bad=True)
             continue
@@ -49,7 +52,7 @@ def find(search: Search, index: ImageIndex) -> dict[Path, Annotated] | None:
         except BadShape as bad:
             search.skip(image, f"bad annotations: {search.name(path)}: {bad}", bad=True)
             continue
-        annotated.part = part_of_path(index.relative(image))
+        annotated.part = part_of_path(index.relative(there) if there else path.relative_to(search.root))
         found[image] = annotated
     if not read:
         return None
@@ -64,9 +67,25 @@ def _read(path: Path) -> _File | None:
     try:
         if path.stat().st_size > MAX_BYTES:
             return None
-        return msgspec.json.decode(path.read_bytes(), type=_File)
+        return msgspec.json.decode(text_reading.read(path), type=_File)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
+
+
+def _embedded(search: Search, path: Path, file: _File) -> Path | None:
+    """The image that the file of labelme itself contains, written to a file in the task's folder."""
+    if not isinstance(file.imageData, str) or not file.imageData:
+        return None
+    try:
+        data = base64.b64decode(file.imageData, validate=True)
+    except ValueError:
+        return None
+    if len(data) > image_reading.MAX_FILE_BYTES:
+        return None
+    image = search.work("embedded") / path.relative_to(search.root).with_suffix(".image")
+    image.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    image.write_bytes(data)
+    return image
 
 
 def _annotated(file: _File, left_out: dict[str, int]) -> Annotated:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from tfserve.training.dataset import image_reading, masks
+from tfserve.training.dataset import image_reading, masks, text_reading
 from tfserve.training.dataset.layouts.parts import TEST, in_words, own_split, part_of
 from tfserve.training.dataset.search import Labelled, Search, same_form, sentence, words
 
@@ -176,7 +176,7 @@ def _image_sets(search: Search) -> dict[str, str]:
         part = part_of(path.stem)
         if part and "ImageSets" in path.parts:
             try:
-                names = path.read_text(encoding="utf-8-sig").split()
+                names = text_reading.read(path).split()
             except (OSError, UnicodeDecodeError):
                 continue
             for name in names:

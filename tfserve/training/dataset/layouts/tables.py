@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from tfserve.training.dataset import image_reading
+from tfserve.training.dataset import image_reading, text_reading
 from tfserve.training.dataset.labels import INFO_FILE
 from tfserve.training.dataset.layouts.image_index import ImageIndex
 from tfserve.training.dataset.layouts.parts import in_words, own_split, part_of, part_of_path
@@ -254,19 +254,13 @@ def _width(lines: Sequence[str], delimiter: str) -> int:
 
 
 def _text(path: Path) -> str:
-    """The text of a file in UTF-8 or UTF-16 with a mark, else in the encoding of Western Windows; "" if it has none."""
+    """The text of a file; "" if it has none."""
     try:
         if not path.is_file() or path.stat().st_size > MAX_BYTES:
             return ""
-        data = path.read_bytes()
-    except OSError:
+        return text_reading.read(path)
+    except (OSError, UnicodeDecodeError):
         return ""
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return data.decode("utf-16", errors="replace")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return data.decode("cp1252", errors="replace")
 
 
 def _file_column(header: list[str], rows: list[list[str]], index: ImageIndex, near: Path) -> tuple[int, bool]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from tfserve.training.dataset import text_reading
 from tfserve.training.dataset.box_files import Annotations, Marked, RawBox, size_of
 from tfserve.training.dataset.layouts.image_index import ImageIndex
 from tfserve.training.dataset.layouts.parts import part_of, part_of_path
@@ -103,7 +104,7 @@ def _parts(search: Search) -> dict[str, str]:
         if file.parent.name != "Main" or not (part := part_of(file.stem)):
             continue
         try:
-            lines = file.read_text("utf-8-sig").splitlines()
+            lines = text_reading.read(file).splitlines()
         except (OSError, UnicodeDecodeError):
             continue
         parts |= {line.split()[0]: part for line in lines if line.strip()}

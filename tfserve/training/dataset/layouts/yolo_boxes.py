@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from tfserve.training.dataset import text_reading
 from tfserve.training.dataset.box_files import Annotations, Marked, RawBox, around
 from tfserve.training.dataset.layouts import yolo_names
 from tfserve.training.dataset.layouts.image_index import ImageIndex
@@ -145,6 +146,6 @@ def _lines(file: Path) -> list[str] | None:
     try:
         if file.stat().st_size > MAX_BYTES:
             return None
-        return file.read_text("utf-8-sig").splitlines()
+        return text_reading.read(file).splitlines()
     except (OSError, UnicodeDecodeError):
         return None

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tfserve.training.dataset import text_reading
 from tfserve.training.dataset.layouts.image_index import ImageIndex
 from tfserve.training.dataset.layouts.parts import part_of
 from tfserve.training.dataset.search import Search, same_form
@@ -123,6 +124,6 @@ def _read_list(file: Path, part: str, index: ImageIndex, found: Names) -> None:
 def _text(file: Path) -> str:
     """Empty if it can't be read."""
     try:
-        return file.read_text("utf-8-sig") if file.stat().st_size <= MAX_BYTES * 16 else ""
+        return text_reading.read(file) if file.stat().st_size <= MAX_BYTES * 16 else ""
     except (OSError, UnicodeDecodeError):
         return ""
