@@ -102,3 +102,22 @@ def test_scripts_keep_their_variables_on_a_node(cluster: Cluster) -> None:
     assert lost["result"] is False
     assert "code 3" in lost["error"]["message"], lost
     assert cluster.run("w", "x = 1")["variable"]["x"] == 1
+
+
+def test_relative_paths_of_a_script_mean_the_folder_of_its_workspace(cluster: Cluster) -> None:
+    cluster.workspace("paths")
+    folder = Path(cluster.status("paths")["folder"])
+    (folder / "sub").mkdir()
+    (folder / "sub" / "given.txt").write_text("given")
+    script = (
+        "import os\nhere = os.getcwd()\nread = open('sub/given.txt').read()\n"
+        "open('sub/made.txt', 'w').write('made')\nprint(here)\nopen('here.txt', 'w').write(here)\ndel os"
+    )
+    found = cluster.run("paths", script)
+    assert found["variable"] == {"here": str(folder), "read": "given"}, found
+    assert (folder / "sub" / "made.txt").read_text() == "made"
+    assert found["stdout"].strip() == (folder / "here.txt").read_text() != str(folder), "the path on the node"
+    failed = cluster.run("paths", "open('missing/file')")
+    assert "missing/file" in failed["error"]["message"], failed
+    absolute = cluster.run("paths", f"open({str(folder / 'missing')!r})")
+    assert str(folder / "missing") in absolute["error"]["message"], absolute

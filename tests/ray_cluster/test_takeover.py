@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tests.acceptance.postgresql_server import private_server
@@ -60,6 +63,46 @@ def test_a_standby_on_another_machine_takes_over_and_the_model_never_stops(
     finally:
         second.kill_all()
         cluster.close()
+
+
+def test_a_head_that_was_replaced_while_it_was_cut_off_closes_its_cluster_port(
+    machines: list[Machine], database: str, tmp_path: Path
+) -> None:
+    first, node, second = machines
+    settings = {"TFSERVE_DATABASE_URL": database, "TFSERVE_HEAD_RUNS_WORKERS": "0"}
+    cluster = Cluster([first, node], tmp_path / "cluster", **settings)
+    former = cluster.head
+    try:
+        # A folder of its own, as if the locks of the machine that is cut off had expired on a shared one.
+        folder = tmp_path / "second"
+        shutil.copytree(cluster.data_dir / "cluster", folder / "cluster", ignore=shutil.ignore_patterns("ray"))
+        standby = cluster.start_head(second, "--standby", "--data-dir", str(folder), waits=False)
+        standby.until("takes over when")
+        cluster.start_node(node, standbys=[second])
+        first.cut()
+        end_connections_of(database, first)
+        standby.until(STARTED)
+        cluster.move_to(second, standby)
+        cluster.until_node(node.name, "ready")
+        first.heal()
+        former.until("the cluster port 7700 is closed")
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((first.address, 7700), 10)
+        assert former.process.poll() is None, "it still says what is wrong"
+        assert cluster.node(node.name)["state"] == "ready"
+    finally:
+        first.heal()
+        first.kill_all()
+        second.kill_all()
+        cluster.close()
+
+
+def end_connections_of(database: str, machine: Machine) -> None:
+    """PostgreSQL would notice by itself that the machine is cut off, but only after most of a minute."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE client_addr = %s::inet", [machine.address]
+        )
 
 
 def test_a_ray_that_someone_else_has_started_runs_the_workers(machines: list[Machine], tmp_path: Path) -> None:

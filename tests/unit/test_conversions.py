@@ -160,6 +160,19 @@ def test_the_guard_of_what_was_chosen_is_read_back_as_it_was(conversions: Conver
     assert found.guard == guard
 
 
+def test_a_converted_model_is_recognised_by_its_path(conversions: Conversions, tmp_path: Path) -> None:
+    chosen = trial("litert", 0.1, path="litert/model")
+    work = work_with(conversions, "litert")
+    report = conversions.end("key", work, [TENSORFLOW, chosen], precision="float32", asked="litert")
+    assert conversions.of(report.path) == (report, None)
+    for path in (
+        str(tmp_path / "elsewhere"),
+        str(Path(report.path).with_name("other")),
+        str(tmp_path / "conversions/x"),
+    ):
+        assert conversions.of(path) is None
+
+
 def test_work_that_was_given_up_leaves_nothing(conversions: Conversions, tmp_path: Path) -> None:
     conversions.abandon(work_with(conversions, "litert"))
     work_with(conversions)

@@ -18,7 +18,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -43,6 +43,7 @@ ENOUGH_SAMPLES = 8
 """Distinct requests needed to compare models that synthetic inputs can't cover: text inputs and variable sizes."""
 
 Number = int | float
+T = TypeVar("T")
 
 _REPORT = "report.json"
 _SERVED = "served.json"
@@ -178,11 +179,8 @@ class Conversions:
 
     def find(self, key: str, *, asked: str = "auto") -> Report | None:
         """The report on a model. None if it is missing or damaged, or if its files are gone."""
-        try:
-            report = msgspec.json.decode((self._folder_of(key, asked) / _REPORT).read_bytes(), type=Report)
-        except (OSError, msgspec.DecodeError):
-            return None
-        return report if report.compared and self._is_intact(report) else None
+        report = _read(self._folder_of(key, asked) / _REPORT, Report)
+        return report if report is not None and report.compared and self._is_intact(report) else None
 
     def _is_intact(self, report: Report) -> bool:
         """Whether the converted model is what was compared. Reads all of it."""
@@ -200,12 +198,17 @@ class Conversions:
 
     def served(self, key: str, options: bytes) -> tuple[Report, Served] | None:
         """The report on a model that is served by another runtime than TensorFlow, and how that was deployed."""
-        try:
-            served = msgspec.json.decode((self._folder / key / _SERVED).read_bytes(), type=Served)
-        except (OSError, msgspec.DecodeError):
+        served = _read(self._folder / key / _SERVED, Served)
+        report = self.find(key) if served is not None and served.options == options else None
+        return (report, served) if served is not None and report is not None and report.path else None
+
+    def of(self, path: str) -> tuple[Report, Served | None] | None:
+        """The report on a converted model, by its path, and how it was deployed. Its files are not read."""
+        if not Path(path).is_relative_to(self._folder):
             return None
-        report = self.find(key) if served.options == options else None
-        return (report, served) if report is not None and report.path else None
+        folder = self._folder / Path(path).relative_to(self._folder).parts[0]
+        report = _read(folder / _REPORT, Report)
+        return (report, _read(folder / _SERVED, Served)) if report is not None and report.path == path else None
 
     def set_served(self, report: Report, served: Served) -> None:
         """Records how a chosen runtime was deployed. Raises `OSError`."""
@@ -254,6 +257,14 @@ class Conversions:
         """Removes leftovers of killed servers. Call it before the first `begin`."""
         for folder in self._folder.glob("*.aside.*"):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _read(file: Path, type_: type[T]) -> T | None:
+    """None if it is missing or damaged."""
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=type_)
+    except (OSError, msgspec.DecodeError):
+        return None
 
 
 def _digest(path: Path) -> str:

@@ -192,12 +192,14 @@ class Node:
             )
 
     async def _close(self, line: HeadLine) -> None:
+        for sock in self._sockets:  # new connections are refused, and do not wait for a process that ends
+            sock.close()
         await asyncio.gather(*(process.stop(STOP_GRACE_S + self._drain_s) for process in self._web))
         if self._raylet is not None:
             await self._raylet.close()
         if line.connection is not None:
             line.connection.close()
-        for sock in [*self._sockets, *self._held]:
+        for sock in self._held:
             sock.close()
 
     def _settings(self, of_head: Mapping[str, str]) -> Settings:

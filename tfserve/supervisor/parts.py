@@ -113,11 +113,12 @@ class Parts:
         """What no request waits for: fills the spare, prunes, rotates."""
         if self.cluster is not None:
             self.cluster.begin_filling()
+            self._watch_database(self.cluster)
         self.spare.fill()
         rotate_regularly(self._settings.audit_log_path)
         loop = asyncio.get_running_loop()
         regular = (self._workspaces, self._uploads, self._model_jobs)
-        self._pruning = [loop.create_task(each.prune_regularly()) for each in regular]
+        self._pruning += [loop.create_task(each.prune_regularly()) for each in regular]
 
     async def drain(self) -> None:
         """Accepts nothing from now on. Returns when running jobs have ended, or after the grace period for them."""
@@ -131,6 +132,12 @@ class Parts:
         await self._model_jobs.close()  # before its models are, which would fail its jobs
         await asyncio.gather(self._workspaces.close(), self._trainings.close())
         await self._callbacks.close()
+
+    def _watch_database(self, cluster: Cluster) -> None:
+        loop = asyncio.get_running_loop()
+        fencing: list[asyncio.Task[None]] = []
+        self.journal.on_taken = lambda: fencing.append(loop.create_task(cluster.fence()))
+        self._pruning.append(loop.create_task(self.journal.watch()))
 
     def serve(self, service: Service) -> None:
         """Nodes get the same as web processes from now on."""

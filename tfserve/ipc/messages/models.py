@@ -181,7 +181,8 @@ class BecomeModel(Request[ModelLoaded]):
     computation that takes longer than `time_limit_s` ends the process. `source` is what a converted model was made of,
     and TensorFlow computes `in_full` what its `guard` does not let pass.
     `skip` are steps of the warm-up that another process did not survive. `memory_limit_bytes` is what the process may
-    use, 0 for no limit. `deployment` is the number by which another head recognises what it serves.
+    use, 0 for no limit. `deployment` is the number by which another head recognises what it serves, `path_on_head` the
+    path of the model there.
     """
 
     workspace: str
@@ -198,6 +199,7 @@ class BecomeModel(Request[ModelLoaded]):
     guard: Guard | None = None
     memory_limit_bytes: int = 0
     deployment: int = 0
+    path_on_head: str = ""
 
 
 class Samples(Message):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from tfserve.ipc import frames
@@ -79,12 +79,12 @@ class Adoption:
         finally:
             self._offers.remove(offer)
 
-    async def find(self, deployment: int, is_suitable: Callable[[BecomeModel], bool]) -> AdoptedModel | None:
+    async def find(self, deployment: int, is_suitable: Callable[[BecomeModel], Awaitable[bool]]) -> AdoptedModel | None:
         """A worker that serves the deployment and is suitable, if one was offered, or is within the window."""
         while True:
             for offer in self._of(deployment):
                 become = offer.become
-                if is_suitable(become):
+                if await is_suitable(become) and not offer.decided.done():
                     log.info("worker %s still serves deployment %s", offer.request.worker, deployment)
                     return AdoptedModel(offer.take(), become, offer.loaded)
             if not await self._offered.wait(self.left_s):

@@ -128,6 +128,11 @@ class Cluster:
         await self._adoption.end()
         self.service.set_result(service)
 
+    async def fence(self) -> None:
+        """Another server has taken the database: nodes are not answered any more, so that they look for that one."""
+        log.error("another head has taken over: the cluster port %s is closed", self.port.number)
+        await self.port.close()
+
     async def close(self) -> None:
         for node in self.nodes:
             if node.spares is not None:
@@ -156,7 +161,7 @@ class Cluster:
                 raise NoPlace(problem=self._why(choice.problem))
             await self._changed.wait(left_s)
 
-    async def adopt(self, deployment: int, is_suitable: Callable[[BecomeModel], bool]) -> Adopted | None:
+    async def adopt(self, deployment: int, is_suitable: Callable[[BecomeModel], Awaitable[bool]]) -> Adopted | None:
         return await self.workers.adopt(deployment, is_suitable)
 
     def has_room_elsewhere(self, demand: Demand) -> bool:

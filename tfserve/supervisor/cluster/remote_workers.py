@@ -8,7 +8,7 @@ import hmac
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -167,7 +167,9 @@ class RemoteWorkers:
         received = child.stream.received
         return WorkerOpened(epoch=self._epoch, received=received, start=start, adopted=adopted), child.received
 
-    async def adopt(self, deployment: int, is_suitable: Callable[[BecomeModel], bool]) -> AdoptedModel | None:
+    async def adopt(
+        self, deployment: int, is_suitable: Callable[[BecomeModel], Awaitable[bool]]
+    ) -> AdoptedModel | None:
         """A worker that still serves the deployment, if one is left."""
         return await self._adoption.find(deployment, is_suitable)
 

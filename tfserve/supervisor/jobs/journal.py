@@ -6,6 +6,7 @@ One thread owns the database connection that writes. A write returns when it is 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import queue
@@ -19,7 +20,7 @@ from django.db import Error as DatabaseError
 from django.db import connection, transaction
 
 from tfserve.db import writes
-from tfserve.db.database import Database, cause_of, is_outage
+from tfserve.db.database import Database, DatabaseTaken, cause_of, is_outage
 from tfserve.errors import DatabaseUnavailable, Internal, OutOfSpace, TFserveError, Unavailable
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ MAX_GROUP = 1000
 TROUBLE_S = 10.0
 #: maximum seconds of a check of the database, and seconds that its result is valid
 PROBE_S, PROBED_S = 2.0, 0.5
+WATCH_S = 1.0
 RECORD_AGAIN_S = 1.0
 DISK_TROUBLE = ("full", "readonly", "read-only", "disk i/o", "unable to open", "no space")
 
@@ -56,6 +58,8 @@ class Journal:
         #: why the database can't be used; None when it can
         self._trouble: DatabaseUnavailable | None = None
         self._give_up_at = math.inf
+        #: called once when another server has taken the database: this one never writes again
+        self.on_taken: Callable[[], object] = lambda: None
         #: called with the id of each job whose end is on the disk
         self.on_ended: Callable[[int], object] = lambda _: None
         self._entries: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
@@ -113,6 +117,13 @@ class Journal:
             except TFserveError:
                 pass  # it is in `_trouble`
         return self._trouble is None and time.monotonic() - self._refused_at >= TROUBLE_S
+
+    async def watch(self) -> None:
+        """Asks the database every second whether it still belongs to this server. Ends when it does not."""
+        while not isinstance(self._trouble, DatabaseTaken):
+            with contextlib.suppress(TFserveError):  # it is in `_trouble`
+                await self._write(self._database.probe)
+            await asyncio.sleep(WATCH_S)
 
     @property
     def trouble(self) -> str | None:
@@ -194,6 +205,8 @@ class Journal:
         if isinstance(cause, DatabaseUnavailable):
             if self._trouble is None or type(self._trouble) is not type(cause):
                 log.error("%s", cause.message)
+                if isinstance(cause, DatabaseTaken):
+                    self._loop.call_soon_threadsafe(self.on_taken)
             self._trouble = cause
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from tfserve.errors import TFserveError
 from tfserve.ipc.messages import BecomeModel
 from tfserve.models.runtime_reports import Report, Served
-from tfserve.supervisor.models import model_files
 from tfserve.supervisor.models.deployment import Deployment
 from tfserve.supervisor.models.replicas import Replica
 from tfserve.supervisor.models.runtime_trials import RuntimeTrials
@@ -16,27 +14,36 @@ async def adopt(spare: Spare, trials: RuntimeTrials, deployment: Deployment) -> 
     """A process that still serves the deployment with the runtime that it has now, or had before; None without one."""
     if spare.elsewhere is None or deployment.is_asleep:
         return None
-    known = await _chosen_before(trials, deployment)
+    known: dict[str, tuple[Report, Served | None]] = {}
 
-    def is_suitable(become: BecomeModel) -> bool:
+    async def is_suitable(become: BecomeModel) -> bool:
         if deployment.living or deployment.chosen is not None:  # all processes have the same runtime
             return bool(become.source) == (deployment.chosen is not None)
-        return not become.source or (known is not None and known[0].chosen == become.options.runtime)
+        if not become.source:
+            return not deployment.requests_conversion or become.options.runtime == deployment.requested_runtime
+        found = await trials.converted(become.path_on_head)
+        if found is None or found[0].chosen != become.options.runtime:
+            return False
+        known[become.path_on_head] = found
+        return _may_continue_with(deployment, *found)
 
     adopted = await spare.adopt(deployment.id, is_suitable)
     if adopted is None:
         return None
-    if adopted.become.source and deployment.chosen is None and known is not None:
-        deployment.begin_with(*known)
+    if adopted.become.source and deployment.chosen is None:
+        _continue_with(deployment, *known[adopted.become.path_on_head])
     return Replica(adopted.worker, adopted.loaded.address or adopted.become.address, adopted.loaded)
 
 
-async def _chosen_before(trials: RuntimeTrials, deployment: Deployment) -> tuple[Report, Served] | None:
-    """The runtime that was chosen for these files before, which is recorded with the files."""
-    if not deployment.may_be_converted:
-        return None
-    try:
-        located = await model_files.locate(deployment.path, deployment.weights, deployment.options)
-    except TFserveError:
-        return None
-    return await trials.served_before(located, deployment.content_options)
+def _may_continue_with(deployment: Deployment, report: Report, served: Served | None) -> bool:
+    """Whether a deployment can be served by this converted model. It is the one that has served it."""
+    if deployment.requests_conversion:
+        return report.chosen == deployment.requested_runtime
+    return served is not None and served.options == deployment.content_options and deployment.may_be_converted
+
+
+def _continue_with(deployment: Deployment, report: Report, served: Served | None) -> None:
+    if deployment.requests_conversion:
+        deployment.begin_as_requested(report)
+    elif served is not None:
+        deployment.begin_with(report, served)

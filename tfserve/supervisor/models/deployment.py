@@ -228,6 +228,12 @@ class Deployment:
         self.signatures, self.image = served.signatures, served.image
         self.choice = f"{report.chosen} was chosen when these files were deployed before{report.exceptions}"
 
+    def begin_as_requested(self, report: Report) -> None:
+        """Begins with the runtime that was requested, for which the files were converted."""
+        self.set_report(report)
+        self.chosen = report
+        self.choice = f"{report.chosen} was requested"
+
     @property
     def has_enough_samples(self) -> bool:
         """Whether enough different requests were computed to compare runtimes with them."""
@@ -279,9 +285,9 @@ class Deployment:
             path, source, guard = chosen.path, self.model_path, chosen.guard
             options = replace(options, runtime=chosen.chosen, image=options.image or self.image)
         return BecomeModel(
-            workspace=workspace, path=path, source=source, weights=self.weights, device=self.device, sample=sample,
-            samples=list(samples), address=new_address(), options=options, time_limit_s=limit_s, guard=guard,
-            skip=list(self.skipped), deployment=self.id,
+            workspace=workspace, path=path, path_on_head=path, source=source, weights=self.weights,
+            device=self.device, sample=sample, samples=list(samples), address=new_address(), options=options,
+            time_limit_s=limit_s, guard=guard, skip=list(self.skipped), deployment=self.id,
         )  # fmt: skip
 
     def announcement(self) -> ModelVersion:

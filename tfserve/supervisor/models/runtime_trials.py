@@ -59,6 +59,10 @@ class RuntimeTrials:
         except TFserveError:
             return None
 
+    async def converted(self, path: str) -> tuple[Report, Served | None] | None:
+        """The report on a converted model, by its path, and how it was deployed; None if there is no report."""
+        return await asyncio.to_thread(self._conversions.of, path)
+
     async def remember(self, report: Report, served: Served) -> None:
         """Keeps how a chosen runtime was deployed, for the next deployment of the same files."""
         try:

@@ -67,7 +67,7 @@ class Elsewhere(Protocol):
         """Where a worker starts that has these demands. Raises `NoPlace`, `Unavailable`."""
         ...
 
-    async def adopt(self, deployment: int, is_suitable: Callable[[BecomeModel], bool]) -> Adopted | None:
+    async def adopt(self, deployment: int, is_suitable: Callable[[BecomeModel], Awaitable[bool]]) -> Adopted | None:
         """A worker that still serves this deployment, if a suitable one is left."""
         ...
 
@@ -280,7 +280,7 @@ class Spare:
         """Whether a machine meets the demand whose disk was not found full a moment ago."""
         return self.elsewhere is not None and self.elsewhere.has_room_elsewhere(demand)
 
-    async def adopt(self, deployment: int, is_suitable: Callable[[BecomeModel], bool]) -> Adopted | None:
+    async def adopt(self, deployment: int, is_suitable: Callable[[BecomeModel], Awaitable[bool]]) -> Adopted | None:
         """A worker on a node that has served this deployment since before this server started."""
         return await self.elsewhere.adopt(deployment, is_suitable) if self.elsewhere is not None else None
 
