@@ -311,6 +311,21 @@ def test_a_graph_that_can_not_be_served_is_refused_with_the_cause(
         load(write(tmp_path, {"node": nodes}, {}))
 
 
+@pytest.mark.parametrize(
+    ("nodes", "changes", "words"),
+    [
+        ([node("t", "LookupTableFindV2", "x")], {}, "the table 't'"),
+        ([placeholder("x", 1)], {"modelInitializer": {"node": []}}, "a modelInitializer"),
+    ],
+)
+def test_a_graph_with_tables_is_refused_before_a_runtime_is_used(
+    tmp_path: Path, nodes: list[dict[str, Any]], changes: dict[str, Any], words: str
+) -> None:
+    file = write(tmp_path, {"node": nodes}, {}, **changes)
+    with pytest.raises(Invalid, match=f"{words}, which TensorFlow.js fills.*deploy the SavedModel"):
+        formats.locate(str(file))
+
+
 # --- layers models
 
 

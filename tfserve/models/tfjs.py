@@ -22,6 +22,9 @@ STRING = "string"
 DTYPE_BYTES = {"float32": 4, "int32": 4, "bool": 1, "complex64": 8}
 """Size of one element in a weight file. Strings are stored with their lengths."""
 
+_TABLES = ("HashTable", "HashTableV2", "MutableHashTableV2", "LookupTableFind", "LookupTableFindV2")
+"""Operations of lookup tables, which TensorFlow.js fills itself."""
+
 QUANTIZED_BYTES = {"uint8": 1, "uint16": 2, "float16": 2}
 
 
@@ -80,8 +83,9 @@ class ModelJson(msgspec.Struct, rename="camel"):
 
 
 def read(file: Path) -> ModelJson:
-    """Parses the file and checks that all weights are there. Raises `Invalid`, `OSError`."""
+    """Parses the file and checks that all weights are there, and no tables. Raises `Invalid`, `OSError`."""
     model = parse(file)
+    _check_tables(file, model)
     for group in model.weights_manifest:
         for weight in group.weights:
             _check_weight(file, weight)
@@ -114,6 +118,18 @@ def _shard(file: Path, name: str) -> Path:
             f"{file} refers to the weight file {name!r} outside its folder. Expected: a path relative to the folder."
         )
     return file.parent / path
+
+
+def _check_tables(file: Path, model: ModelJson) -> None:
+    nodes = model.model_topology.get("node")
+    dicts = [each for each in nodes if isinstance(each, dict)] if isinstance(nodes, list) else []
+    tables = [node.get("name") for node in dicts if node.get("op") in _TABLES]
+    if model.model_initializer or tables:
+        which = f"the table {tables[0]!r}" if tables else "a modelInitializer"
+        raise Invalid(
+            f"{file} has {which}, which TensorFlow.js fills when it loads the model. Such models are not supported:"
+            " deploy the SavedModel from which it was converted."
+        )
 
 
 def _check_weight(file: Path, weight: Weight) -> None:

@@ -13,8 +13,6 @@ from tfserve.runtimes import frozen_graph, fused_operations, hard_swish, tfjs_we
 from tfserve.runtimes.error_summary import cause
 from tfserve.tensors.specs import Array
 
-_TABLES = ("HashTable", "HashTableV2", "MutableHashTableV2", "LookupTableFind", "LookupTableFindV2")
-
 
 def export(file: Path, folder: Path) -> None:
     """Writes a SavedModel with the names of the model's own signature. Raises `Invalid`, with the cause."""
@@ -41,7 +39,6 @@ def _definition(tf: Any, file: Path, model: ModelJson) -> Any:
         json_format.ParseDict(model.model_topology, definition, ignore_unknown_fields=True)
     except (json_format.ParseError, RecursionError) as error:
         raise Invalid(f"{file} has a modelTopology that is not a TensorFlow graph in JSON: {error}") from error
-    _check_tables(file, model, definition)
     weights = tfjs_weights.read(file, model)
     for nodes in (definition.node, *(function.node_def for function in definition.library.function)):
         for node in nodes:
@@ -53,16 +50,6 @@ def _definition(tf: Any, file: Path, model: ModelJson) -> Any:
     plain = [each for node in definition.node for each in fused_operations.unfuse(node)]
     plain += hard_swish.keep_constants(plain)
     return type(definition)(node=plain, library=definition.library, versions=definition.versions)
-
-
-def _check_tables(file: Path, model: ModelJson, definition: Any) -> None:
-    tables = [node.name for node in definition.node if node.op in _TABLES]
-    if model.model_initializer or tables:
-        which = f"the table {tables[0]!r}" if tables else "a modelInitializer"
-        raise Invalid(
-            f"{file} has {which}, which TensorFlow.js fills when it loads the model. Such models are not supported:"
-            " deploy the SavedModel from which it was converted."
-        )
 
 
 def _fill(tf: Any, file: Path, node: Any, weights: Mapping[str, Array]) -> None:

