@@ -40,7 +40,7 @@ class Found:
         self.boxes_only: list[str] = []
 
     def problem_of_boxes(self, files: str) -> str | None:
-        """Too many boxes without outlines: this is no segmentation."""
+        """For too many boxes without outlines: the data set is one for detection."""
         count = len(self.boxes_only)
         if count <= MAX_BOXES_SHARE * self.objects:
             return None
