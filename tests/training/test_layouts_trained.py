@@ -40,6 +40,9 @@ def test_a_zip_file_is_trained_and_its_names_are_in_every_file(tmp_path: Path, s
     metrics = json.loads((made / "metrics.json").read_text())
     assert (metrics["labels"], metrics["display"]) == (["c ", "c 2", "class 1"], ["C#", "C++", "零"])
     assert metrics["layout"] == "images/<class>/<image>, unpacked from a zip file"
+    confused = metrics["verdict_details"]["confused"]
+    assert {name for pair in confused for name in pair[:2]} <= {*metrics["display"]}
+    assert "class 1" not in metrics["verdict"]
     assert (made / "labels.txt").read_text() == "c \nc 2\nclass 1\n"
     assert (made / "display_names.txt").read_text(encoding="utf-8") == "C#\nC++\n零\n"
     readme = (made / "README.md").read_text(encoding="utf-8")

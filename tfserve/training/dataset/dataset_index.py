@@ -77,6 +77,11 @@ class Findings(msgspec.Struct, kw_only=True):
     remarks: list[str] = msgspec.field(default_factory=list)
     ignore: int | None = None
 
+    @property
+    def names(self) -> list[str]:
+        """The classes as the user writes them: for sentences."""
+        return self.display or self.labels
+
     def fingerprint(self, parameters: dict[str, Any]) -> str:
         """Equal for two trainings if and only if one may continue where the other stopped."""
         described = [

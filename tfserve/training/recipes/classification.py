@@ -58,7 +58,7 @@ def train(run: Run) -> dict[str, Any]:
     truth = labels[indices]
     measured = evaluation.classification(truth, chances, found.labels)
     judged = verdict.judge(
-        truth, chances.argmax(axis=1), found.labels, images=np.bincount(labels, minlength=len(found.labels)).tolist()
+        truth, chances.argmax(axis=1), found.names, images=np.bincount(labels, minlength=len(found.labels)).tolist()
     )
     complete(judged, run, contest, delivered, indices)
     forms = _export(run, material, contest, delivered, indices)

@@ -119,7 +119,7 @@ def _judge(
 ) -> mask_verdict.MaskVerdict:  # fmt: skip
     truth = np.stack([shrunk(measured_mask(material.run, index), small.shape[1:]) for index in indices])
     return mask_verdict.judge(
-        np.asarray(measured["confusion_matrix"]), measured["mean_iou"], truth, small, material.run.findings.labels,
+        np.asarray(measured["confusion_matrix"]), measured["mean_iou"], truth, small, material.run.findings.names,
         images=(material.pixels > 0).sum(axis=0).tolist(),
     )  # fmt: skip
 

@@ -23,7 +23,7 @@ _BATCH = 64
 
 def write(run: Run, delivered: Delivered, indices: Array, truth: Array, probabilities: Array) -> None:
     """`indices` are the held-out images, `probabilities` is (held-out, classes). A file that fails becomes a note."""
-    names = run.findings.display or run.findings.labels
+    names = run.findings.names
     with run.optional(single_images.HELD_OUT_FILE):
         paths = [run.findings.images[index].path for index in indices]
         single_images.write_held_out(run.aside / single_images.HELD_OUT_FILE, paths, truth, probabilities, names)
