@@ -141,6 +141,14 @@ def test_a_narrow_block_of_features_counts_as_much_as_a_wide_one() -> None:
     assert right["two"] > right["one"] + 0.1
 
 
+def test_differences_as_small_as_those_of_decoders_are_not_enlarged() -> None:
+    random = np.random.default_rng(1)
+    features = 1 + random.normal(size=(40, 100)).astype(np.float32) * 1e-4
+    (head,) = linear_head.heads(features, np.arange(40) % 2, 2, weights=np.ones(40), penalties=(1e-4,))
+    moved = head.probabilities(features + 1e-4) - head.probabilities(features)
+    assert np.abs(moved).max() < 0.05
+
+
 def test_a_head_of_fewer_features_can_be_the_prior_of_one_with_more() -> None:
     random = np.random.default_rng(1)
     features = random.normal(size=(60, 12)).astype(np.float32)

@@ -12,6 +12,8 @@ from tfserve.tensors.specs import Array
 PENALTIES = (1.0, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001)
 """Tried from the strongest to the weakest, each solved from the solution of the one before. They apply to features that
 are standardised and divided by the square root of their number in a block, and to the mean loss of an image."""
+LEAST_DEVIATION = 0.01
+"""Features usually vary by 0.1 to 0.5. Less than this is what decoders and 8 bits make of the same image."""
 MEMORY = 8
 MAX_ITERATIONS = 60
 TOLERANCE = 1e-4
@@ -92,7 +94,7 @@ def _scale(deviation: Array, blocks: Sequence[int]) -> Array:
     """By what each feature is divided. One that hardly varies does not become as large as the others of its block."""
     parts = np.split(deviation, np.cumsum(blocks)[:-1])
     return np.concatenate([
-        np.maximum(part, 1e-3 * (part.mean() + 1e-12)) * np.sqrt(len(part)) for part in parts
+        np.maximum(part, max(LEAST_DEVIATION, 1e-3 * part.mean())) * np.sqrt(len(part)) for part in parts
     ])  # fmt: skip
 
 
