@@ -45,6 +45,8 @@ ENLARGE = (
 METRICS_FILE = project_folders.METRICS_FILE
 PROGRESS_FILE, FINGERPRINT_FILE, EPOCHS_FILE = "progress", "fingerprint", "epochs"
 EARLY_END_FILE = "early-end"
+METHOD = 2
+"""Increased when features, penalties or networks change: what an earlier release has kept of a run is made anew then."""
 START_S, WARM_START_S = 7.0, 0.3
 WHOLE_RUN_S = {"classification": (60.0, 0.1), "segmentation": (70.0, 1.0), "detection": (120.0, 2.0)}
 """What a run takes that is the first of this machine, and for each image."""
@@ -233,7 +235,8 @@ def begin(message: Train, notify: Callable[[Progress], None]) -> Run:
     project, work, folder = Path(message.project_dir), Path(message.work_folder), Path(message.folder)
     warm = warm_start.begin(project_folders.results_folder(project), local_chosen, local_found, message.task_id)
     work.mkdir(parents=True, exist_ok=True)
-    fingerprint = found.fingerprint({k: v for k, v in chosen.items() if k not in parameters.NOT_IN_THE_RESULT})
+    chosen_of_result = {k: v for k, v in chosen.items() if k not in parameters.NOT_IN_THE_RESULT}
+    fingerprint = found.fingerprint({**chosen_of_result, "method": METHOD})
     is_new = chosen["resume"] == "never" or _fingerprint_in(work) != fingerprint
     if is_new:
         _clear(work)
