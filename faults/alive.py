@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 
 from tests.acceptance.conftest import Server
+from tfserve.access import local_token
 
 BYSTANDER = "bystander of the faults"
 MODEL = Path(__file__).with_name("bystander.echo")
@@ -16,7 +17,7 @@ TAKES_NO_WORKSPACE = (409, 429, 503, 507)
 
 def check(server: Server, *, keep: bool) -> str:
     """What was observed. Raises AssertionError if the server is not alive. `keep`: later checks use the workspace."""
-    with httpx.Client(base_url=server.url, timeout=60) as http:
+    with httpx.Client(base_url=server.url, timeout=60, headers=_headers(server)) as http:
         assert http.get("/v2/health/live").status_code == 200, "not alive: /v2/health/live"
         if http.get("/v2/health/ready").status_code != 200:
             return "alive, not ready"
@@ -25,6 +26,12 @@ def check(server: Server, *, keep: bool) -> str:
         finally:
             if not keep:
                 http.post("/destroy_workspace/", json={"name": BYSTANDER})
+
+
+def _headers(server: Server) -> dict[str, str]:
+    """A server that requires tokens has one for this machine."""
+    secret = local_token.read(server.data_dir)
+    return {"Authorization": f"Bearer {secret}"} if secret else {}
 
 
 def _predict(http: httpx.Client) -> str:

@@ -69,16 +69,18 @@ class FaultsPlugin:
         for each in self.observed.values():
             each.left = {item.nodeid for item in items if each in self._of(item.nodeid)}
 
-    @pytest.hookimpl(hookwrapper=True)
-    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, None]:
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
         with _statuses() as seen:
-            outcome = yield
-        for each in self._of(item.nodeid):
-            each.statuses += seen
-        if outcome.excinfo is None:
-            for server in [each for each in Server.running if each.process.poll() is None]:
-                is_shared = server in item.funcargs.values()  # type: ignore[attr-defined]
-                alive.check(server, keep=is_shared)
+            try:
+                result = yield
+            finally:
+                for each in self._of(item.nodeid):
+                    each.statuses += seen
+        for server in [each for each in Server.running if each.process.poll() is None]:
+            is_shared = server in item.funcargs.values()  # type: ignore[attr-defined]
+            alive.check(server, keep=is_shared)
+        return result
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         for each in self._of(report.nodeid):
