@@ -35,7 +35,7 @@ def test_steps_of_the_same_release_are_used_again(message: Train) -> None:
     assert kept.exists()
 
 
-def test_steps_of_a_release_with_another_method_are_made_anew(message: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_of_a_release_with_another_method_are_not_used(message: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = kept_by_an_attempt(message)
     monkeypatch.setattr(run, "METHOD", run.METHOD + 1)
     run.begin(message, lambda _: None)

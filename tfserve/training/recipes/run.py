@@ -46,7 +46,7 @@ METRICS_FILE = project_folders.METRICS_FILE
 PROGRESS_FILE, FINGERPRINT_FILE, EPOCHS_FILE = "progress", "fingerprint", "epochs"
 EARLY_END_FILE = "early-end"
 METHOD = 2
-"""Increased when features, penalties or networks change: what another release has kept of a run is made anew."""
+"""Increased when features, penalties or networks change: what another release has kept of a run is not used then."""
 START_S, WARM_START_S = 7.0, 0.3
 WHOLE_RUN_S = {"classification": (60.0, 0.1), "segmentation": (70.0, 1.0), "detection": (120.0, 2.0)}
 """What a run takes that is the first of this machine, and for each image."""
