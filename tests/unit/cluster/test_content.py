@@ -7,6 +7,7 @@ import errno
 import itertools
 import os
 import shutil
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from tfserve.cluster.content.cache import Cache
 from tfserve.cluster.content.errors import CacheTooSmall, ContentChanged, DamagedContent, NodeDiskFull, NotOffered
 from tfserve.cluster.content.fetch import CHUNK_BYTES, fetch
 from tfserve.cluster.content.offers import Offers
+from tfserve.cluster.content.threads import whole_in_thread
 from tfserve.cluster.content.trees import BadTree, key_of
 from tfserve.errors import Invalid, TFserveError
 from tfserve.ipc.connections import ConnectionLost
@@ -283,6 +285,25 @@ async def test_a_full_disk_is_an_error_that_says_so(
     assert not cache.blobs.sizes(), "neither a part of a file nor a whole one"
     root = await provided(cache, head.tree, head.ask)
     assert (root / "variables" / "data").read_bytes() == LARGE
+
+
+async def test_files_are_not_removed_while_a_thread_still_writes_them() -> None:
+    begun, may_end, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def write() -> None:
+        begun.set()
+        may_end.wait(10)
+        ended.set()
+
+    task = asyncio.create_task(whole_in_thread(write))
+    await asyncio.to_thread(begun.wait, 10)
+    task.cancel()
+    await asyncio.wait([task], timeout=0.05)
+    assert not task.done()
+    may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ended.is_set()
 
 
 async def test_what_is_not_used_makes_room_on_a_disk_that_is_smaller_than_the_limit(

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
 from tfserve.cluster.content.blobs import Blobs, Partial
 from tfserve.cluster.content.errors import DamagedContent
-from tfserve.cluster.content.threads import in_thread
+from tfserve.cluster.content.threads import in_thread, whole_in_thread
 from tfserve.ipc.messages import BlobPart, BlobParts, Entry, ReadBlobs
 
 CHUNK_BYTES = 1024 * 1024
@@ -56,27 +56,27 @@ class _Transfer:
     async def fetch_small(self, batch: Sequence[Entry]) -> None:
         async with self._files:
             data = await self._read([BlobPart(each.digest, 0, each.size) for each in batch])
-            await in_thread(self._keep, list(zip(batch, data, strict=True)))
+            await whole_in_thread(self._keep, list(zip(batch, data, strict=True)))
 
     async def fetch_large(self, entry: Entry) -> None:
         async with self._files, self._blobs.partial(entry) as partial:
-            if not await in_thread(self._blobs.has, entry):
+            if not await whole_in_thread(self._blobs.has, entry):
                 await self._receive(entry, partial)
             else:  # another process has fetched it meanwhile
-                await in_thread(partial.drop)
-        await in_thread(self._on_blob, entry)
+                await whole_in_thread(partial.drop)
+        await whole_in_thread(self._on_blob, entry)
 
     async def _receive(self, entry: Entry, partial: Partial) -> None:
-        offset = await in_thread(partial.resume)
+        offset = await whole_in_thread(partial.resume)
         await self._write_from(offset, entry, partial)
         try:
-            await in_thread(partial.finish)
+            await whole_in_thread(partial.finish)
         except DamagedContent:
-            await in_thread(partial.restart)
+            await whole_in_thread(partial.restart)
             if not offset:
                 raise
             await self._write_from(0, entry, partial)
-            await in_thread(partial.finish)
+            await whole_in_thread(partial.finish)
 
     async def _write_from(self, offset: int, entry: Entry, partial: Partial) -> None:
         """Requests several pieces at once, and writes them in order."""
@@ -89,7 +89,7 @@ class _Transfer:
                     offset += part.size
                 (data,) = await pending[0]
                 pending.popleft()
-                await in_thread(partial.write, data)
+                await whole_in_thread(partial.write, data)
         finally:
             for task in pending:
                 task.cancel()

@@ -23,6 +23,23 @@ async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
     return await asyncio.wrap_future(_files.submit(function, *args, **kwargs))
 
 
+async def whole_in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """The same, but it does not return while the function runs, even if it is cancelled.
+
+    For changes to files that are removed after a cancellation.
+    """
+    work = _files.submit(function, *args, **kwargs)
+    done = asyncio.wrap_future(work)
+    try:
+        return await asyncio.shield(done)
+    except asyncio.CancelledError:
+        work.cancel()  # if it has not begun
+        await asyncio.wait([done])
+        if not done.cancelled():
+            done.exception()  # which is not of interest now
+        raise
+
+
 @asynccontextmanager
 async def locked(file: Path) -> AsyncIterator[int]:
     """Holds the lock of a file against all other holders, in this process and in others."""
