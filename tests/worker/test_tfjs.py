@@ -179,6 +179,34 @@ def test_a_hard_swish_keeps_its_own_constant(tmp_path: Path) -> None:
     np.testing.assert_allclose(run(model, {"x": X}, ["y"])[0], wanted, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("curve", ["Erf", "Tanh"])
+def test_a_gelu_keeps_its_own_constants(tmp_path: Path, curve: str) -> None:
+    """TensorFlow's optimizer would take exact ones for those stored as float16."""
+    rows, narrow = uniform(4, 16), {"Erf": 0.5**0.5, "Tanh": (2 / np.pi) ** 0.5}[curve]
+    weights = {
+        "dense": uniform(16, 8), "bias": uniform(8), "half": np.float32(0.5), "one": np.float32(1),
+        "narrow": np.float32(np.float16(narrow)), "cubic": np.float32(np.float16(0.044715)),
+    }  # fmt: skip
+    float32 = {"T": {"type": "DT_FLOAT"}}
+    nodes = [
+        placeholder("x", -1, 16), *map(constant, weights),
+        node("product", "MatMul", "x", "dense", **float32), node("biased", "BiasAdd", "product", "bias", **float32),
+        node("square", "Square", "biased", **float32), node("cube", "Mul", "square", "biased", **float32),
+        node("bent", "Mul", "cube", "cubic", **float32), node("bowed", "AddV2", "biased", "bent", **float32),
+        node("inside", "Mul", "biased" if curve == "Erf" else "bowed", "narrow", **float32),
+        node("curve", curve, "inside", **float32), node("sum", "AddV2", "curve", "one", **float32),
+        node("part", "Mul", "biased", "half", **float32), node("y", "Mul", "part", "sum", **float32),
+    ]  # fmt: skip
+    topology = {"node": nodes, "versions": {"producer": 440}}
+    signature = {"outputs": {"y": {"name": "y:0"}}}
+    stored_as = {name: np.asarray(each) for name, each in weights.items()}
+    model = load(write(tmp_path, topology, stored_as, signature=signature))
+    y = rows.astype(np.float64) @ weights["dense"] + weights["bias"]
+    inside = (y if curve == "Erf" else y + weights["cubic"] * y**3) * float(weights["narrow"])
+    wanted = 0.5 * y * (1 + {"Erf": lambda x: tf.math.erf(x).numpy(), "Tanh": np.tanh}[curve](inside))
+    np.testing.assert_allclose(run(model, {"x": rows}, ["y"])[0], wanted, atol=5e-6)
+
+
 def test_a_graph_without_a_signature_has_its_placeholders_and_what_nothing_uses(tmp_path: Path) -> None:
     model = load(write(tmp_path, graph("Relu"), WEIGHTS, format_=""))
     signature = model.signatures["serving_default"]

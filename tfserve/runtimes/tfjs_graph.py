@@ -9,7 +9,7 @@ from typing import Any
 from tfserve.errors import Invalid
 from tfserve.models import tfjs
 from tfserve.models.tfjs import ModelJson
-from tfserve.runtimes import frozen_graph, fused_operations, hard_swish, tfjs_weights
+from tfserve.runtimes import frozen_graph, fused_operations, own_constants, tfjs_weights
 from tfserve.runtimes.error_summary import cause
 from tfserve.tensors.specs import Array
 
@@ -46,9 +46,9 @@ def _definition(tf: Any, file: Path, model: ModelJson) -> Any:
                 _fill(tf, file, node, weights)
     for function in definition.library.function:
         fused_operations.unfuse_function(function)
-        function.node_def.extend(hard_swish.keep_constants(function.node_def))
+        function.node_def.extend(own_constants.keep(function.node_def))
     plain = [each for node in definition.node for each in fused_operations.unfuse(node)]
-    plain += hard_swish.keep_constants(plain)
+    plain += own_constants.keep(plain)
     return type(definition)(node=plain, library=definition.library, versions=definition.versions)
 
 

@@ -60,7 +60,7 @@ class RuntimeTrials:
             return None
 
     async def converted(self, path: str) -> tuple[Report, Served | None] | None:
-        """The report on a converted model, by its path, and how it was deployed; None if there is no report."""
+        """The report on the converted model at this path, and how that was deployed. None without a report."""
         return await asyncio.to_thread(self._conversions.of, path)
 
     async def remember(self, report: Report, served: Served) -> None:
