@@ -9,7 +9,7 @@ import base64
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -150,6 +150,29 @@ def test_of_requests_with_the_same_head_each_gets_the_response_to_its_own_body(c
     for number in (*range(10, 60), *range(20, 30)):
         response = connection.ask(v1("x"), b'{"instances": [[%d, 1]]}' % number, JSON)
         assert b'{"predictions":[[%d.0,1.0]]}' % number in response, response
+
+
+@pytest.mark.parametrize("url", [v1, v2])
+def test_a_known_head_finds_what_is_deployed_now(
+    server_with_models: Server, connection: Connection, url: Callable[[str], str]
+) -> None:
+    """Also when a model has gone, come back, or been replaced since the last request of the connection."""
+    server, folder = server_with_models, server_with_models.roots / "fast"
+    server.call("/create_workspace/", name="fast comes")
+    body = json.dumps({"inputs": [V2_ROW]} if url is v2 else {"instances": [[1, 0.5]]}).encode()
+
+    def status() -> bytes:
+        return connection.ask(url("comes"), body, JSON)[9:12]
+
+    for _ in range(2):
+        assert status() == b"404"
+        server.call("/deploy/", name="fast comes", path=str(folder / "x.echo"), timeout=60)
+        assert [status() for _ in range(3)] == [b"200"] * 3
+        server.call("/deploy/", name="fast comes", path=str(folder / "types.echo"), timeout=60)
+        assert [status() for _ in range(2)] == [b"400"] * 2, "the model that is there now has more inputs"
+        server.call("/undeploy/", name="fast comes", timeout=60)
+    server.call("/destroy_workspace/", name="fast comes")
+    assert status() == b"404"
 
 
 def test_a_known_head_with_more_or_less_than_its_body_is_parsed_as_usual(connection: Connection) -> None:
