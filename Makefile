@@ -6,7 +6,7 @@ STAMP := .venv/.set-up
 PROTOS := tfserve/web/api/protos
 EXTRAS := tensorflow,openvino,litert,onnxruntime,training,examples,postgresql,tracing,remote,ray,docs,dev
 
-.PHONY: setup demo demo-training serve test test-slow test-models test-cluster test-all check format hooks docs constraints protos bench bench-training faults chaos soak clean
+.PHONY: setup demo demo-training serve test test-slow test-models test-cluster test-postgresql test-all check format hooks docs constraints protos bench bench-training faults chaos soak clean
 
 setup: $(STAMP)
 	@$(BIN)/python manage.py migrate --verbosity 0 && echo "tfserve: set up; the database is in the data folder (.tfserve)"
@@ -44,6 +44,10 @@ test-models: $(STAMP)
 test-cluster: $(STAMP)
 	$(BIN)/python -m tests.ray_cluster.machines check
 	$(BIN)/python -m pytest tests/ray_cluster --timeout 900 $(ARGS)
+
+# The tests of the running server, each on a database of a private PostgreSQL. Needs its programs: apt-get install postgresql.
+test-postgresql: $(STAMP)
+	TFSERVE_TEST_DATABASE=postgresql $(BIN)/python -m pytest tests/acceptance tests/console -m "not slow" -n 3 --dist loadfile $(ARGS)
 
 test-all: $(STAMP)
 	$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)

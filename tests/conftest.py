@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
+from tests import databases
+
 # Two tests run at a time, often one that trains beside one that waits for something else.
 os.environ.setdefault("TFSERVE_TRAIN_NICE", "0")
 
@@ -12,3 +16,15 @@ os.environ.setdefault("TFSERVE_TRAIN_NICE", "0")
 _CHECKOUT = Path(__file__).parent.parent
 _PACKAGES = str(_CHECKOUT), str(_CHECKOUT / "clients" / "python")
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [*_PACKAGES, os.environ.get("PYTHONPATH")]))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Some tests are about SQLite's file."""
+    if databases.are_postgresql():
+        for item in items:
+            if item.get_closest_marker("sqlite"):
+                item.add_marker(pytest.mark.skip(reason="is about the file of SQLite"))
+
+
+def pytest_unconfigure() -> None:
+    databases.stop()

@@ -17,6 +17,7 @@ import httpx
 import psutil
 import pytest
 
+from tests import databases
 from tests.made import made_by
 from tests.ray_cluster import nodes
 from tfserve_client import Client
@@ -54,6 +55,7 @@ class Server:
                 "TFSERVE_ROOTS": roots,
                 "TFSERVE_CONVERT": "0",
                 **self._cluster,
+                **databases.settings(data_dir),
                 **(environment or {}),
             },
             stdout=subprocess.PIPE,
