@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests import databases
 from tests.acceptance.conftest import REPOSITORY, Server
 from tests.raw_http import Connection
 
@@ -25,7 +26,10 @@ PASSWORD = "correct horse battery staple"
 
 def tfserve(data_dir: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tfserve.cli", *arguments, "--data-dir", str(data_dir)]
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
+    environment = {**os.environ, **databases.settings(data_dir)}
+    return subprocess.run(
+        command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False, env=environment
+    )
 
 
 def local_url(server: Server) -> str:

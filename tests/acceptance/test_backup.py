@@ -139,6 +139,7 @@ def test_a_backup_of_a_server_on_postgresql(
     assert again.call("/create_workspace/", name="next") == "next"  # ids continue after the restored ones
 
 
+@pytest.mark.sqlite
 def test_a_data_folder_of_an_earlier_release(start: Callable[..., Server], tmp_path: Path) -> None:
     """Written by version 0.1.0: a workspace file, the output of jobs, and a job that waited when it was killed."""
     with tarfile.open(RELEASE) as archive:

@@ -37,6 +37,7 @@ def wait_until(condition: Callable[[], Any], timeout_s: float = 20.0) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize(
     "suffix", ["", pytest.param("-wal", marks=pytest.mark.slow), pytest.param("-shm", marks=pytest.mark.slow)]
 )
@@ -63,6 +64,7 @@ def test_nothing_is_acknowledged_once_a_database_file_is_deleted(start: Start, s
     assert "Traceback" not in server.log
 
 
+@pytest.mark.sqlite
 @pytest.mark.slow
 def test_nothing_is_acknowledged_once_the_database_is_replaced(start: Start) -> None:
     server = start("--no-warm-spare")

@@ -96,6 +96,7 @@ def test_a_data_folder_that_can_not_be_written_is_reported_at_the_start(small_di
     assert "Traceback" not in refused.stderr
 
 
+@pytest.mark.sqlite
 def test_a_server_whose_disk_is_full_stops_within_the_drain_time_and_names_what_is_not_recorded(
     small_disk: Path,
     start: Start,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import Server
+from tests.acceptance.conftest import REPOSITORY, Server
 from tests.acceptance.model_jobs import LATER, batch_output, ended, receiver, rows_file, with_echo
 from tests.acceptance.postgresql_server import NotInstalled, PostgreSQL, private_server
 from tests.acceptance.standby import Standby, takes_over
@@ -180,3 +182,28 @@ def _end_connections(database_url: str) -> None:
 
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+
+
+@pytest.mark.slow
+def test_text_with_nul_characters_is_stored_and_searched(start: Start, database_url: str) -> None:
+    """PostgreSQL refuses it in every statement."""
+    server = start("--no-warm-spare", TFSERVE_DATABASE_URL=database_url)
+    searches = ("/tasks/?projectId=%00", "/?taskId=a%00", "/pages/jobs/?q=%00", "/pages/trainings/?q=a%00b")
+    statuses = [server.http.get(each, headers={"Accept": "text/html"}).status_code for each in searches]
+    assert statuses == [200, 404, 200, 200]
+    form = {"projectDir": str(server.roots), "trainType": "classification", "userId": "a\0b"}
+    assert server.http.post("/", data=form).status_code == 400  # what is wrong is the folder, which has no images
+    assert "Traceback" not in server.log
+
+
+@pytest.mark.slow
+def test_a_data_folder_is_not_used_without_its_database(start: Start, database_url: str) -> None:
+    server = start("--no-warm-spare", TFSERVE_DATABASE_URL=database_url)
+    server.stop()
+    commands = (("token", "create", "x", "--scope", "predict"), ("backup", str(server.roots / "copy.tar")))
+    for words in commands:
+        command = [sys.executable, "-m", "tfserve.cli", *words, "--data-dir", str(server.data_dir)]
+        refused = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
+        assert (refused.returncode, "belongs to a server on PostgreSQL" in refused.stderr) == (1, True), refused
+    refused = run_server("127.0.0.1:0", "--no-warm-spare", TFSERVE_DATA_DIR=str(server.data_dir))
+    assert (refused.returncode, "belongs to a server on PostgreSQL" in refused.stderr) == (1, True), refused

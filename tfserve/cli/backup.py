@@ -14,7 +14,7 @@ from typing import Any
 from tfserve import __version__, backups
 from tfserve.backups import BackupUnusable, Manifest, Summary
 from tfserve.config import Settings, to_environment
-from tfserve.db import copies
+from tfserve.db import copies, folder_database
 from tfserve.errors import Conflict, DatabaseUnavailable, Invalid, NotFound, TFserveError
 from tfserve.supervisor.lock import NAME as LOCK
 from tfserve.supervisor.lock import DataFolderLock, holder
@@ -69,6 +69,7 @@ def _reported(work: Callable[[], str]) -> int:
 def _back_up(file: Path, settings: Settings) -> str:
     folder = settings.data_path
     backups.refuse_interrupted_restore(folder)
+    folder_database.check(folder, is_postgresql=bool(settings.database_url))
     if not folder.is_dir() or not (settings.database_url or (folder / copies.FILE).is_file()):
         raise NothingToBackUp(folder=str(folder))
     if file.is_relative_to(folder):

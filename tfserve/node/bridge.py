@@ -48,8 +48,6 @@ log = logging.getLogger(__name__)
 AGAIN_S = 0.25
 GRACE_S = 30.0
 """How long a worker waits for a head before the head has said how long."""
-LAST_WORDS_S = 5.0
-"""How long the end of a worker may take to be confirmed."""
 TEMPORARY = (Kind.UNAVAILABLE, Kind.TIMED_OUT, Kind.OVERLOADED, Kind.INTERNAL)
 
 

@@ -26,6 +26,7 @@ from tfserve import __version__, linux
 from tfserve.backups import refuse_interrupted_restore
 from tfserve.certificates import files_of, server_context
 from tfserve.config import Settings, to_environment, with_sources
+from tfserve.db import folder_database
 from tfserve.errors import Forbidden, Overloaded, TFserveError, Unsupported
 from tfserve.ipc.messages import GetAccessRules, GetModels
 from tfserve.supervisor.lock import DataFolderLock
@@ -175,12 +176,16 @@ def _absolute(path: str) -> str:
 
 def open_database(settings: Settings, owner: str) -> Database:
     """Takes the database for this process. Raises a `TFserveError` if it can't be used."""
+    is_postgresql = bool(settings.database_url)
+    folder_database.check(settings.data_path, is_postgresql=is_postgresql)
     os.environ.update(to_environment(settings))
     os.environ["DJANGO_SETTINGS_MODULE"] = "tfserve.django_settings"
     django.setup()
     from tfserve.db.database import Database  # it needs Django to be set up
 
-    return Database(owner)
+    database = Database(owner)
+    folder_database.mark(settings.data_path, is_postgresql=is_postgresql)
+    return database
 
 
 class Supervisor:

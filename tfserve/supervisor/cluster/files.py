@@ -60,7 +60,7 @@ class HeadFiles:
         self._folder = settings.data_path / "cluster"
         self.digests = Digests(self._folder / "digests.sqlite")
         self.roots = [*settings.root_paths, settings.data_path]
-        self._shared = Path(settings.shared_dir).resolve() if settings.shared_dir else None
+        self._shared = settings.shared_path
         self._workers: dict[str, WorkerFiles] = {}
         shutil.rmtree(self._folder / "incoming", ignore_errors=True)  # of a server that was killed
 
