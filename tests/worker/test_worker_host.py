@@ -140,6 +140,37 @@ def test_interrupts_that_race_with_the_end_of_jobs_never_end_a_thread(host: Work
     assert run(host, "a", "x = 1").state is JobState.SUCCEEDED
 
 
+TRACE = """
+import sys, threading
+seen = []
+def trace(frame, event, argument):
+    seen.append(event)
+    return trace
+def watched(n):
+    return n + 1
+sys.settrace(trace)
+watched(1)
+sys.settrace(None)
+thread = threading.Thread(target=watched, args=(1,))
+threading.settrace(trace)
+thread.start()
+thread.join()
+threading.settrace(None)
+"""
+
+
+@pytest.mark.parametrize("interrupt", [False, True])
+def test_a_script_can_trace_functions_as_debuggers_do(host: WorkerProcess, *, interrupt: bool) -> None:
+    """CPython 3.11 does not begin a traced function while an exception for a thread seems to be waiting."""
+    for _ in range(20):
+        request = start(host, "a", "for _ in range(100): pass")
+        if interrupt:
+            host.interrupt(workspace="a")
+        host.wait(request, ScriptEnded)
+    assert run(host, "a", TRACE).state is JobState.SUCCEEDED
+    assert {"call", "line", "return"} <= set(read(host, "a")["seen"])
+
+
 def test_dropping_a_workspace_forgets_it_and_ends_what_it_runs(host: WorkerProcess) -> None:
     run(host, "a", "x = 1")
     request = start(host, "a", "import time\nopen('begun', 'w').close()\nwhile True: time.sleep(0.001)")

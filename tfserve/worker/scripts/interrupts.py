@@ -136,6 +136,7 @@ class ScriptThread:
     def __init__(self, interrupts: Interrupts) -> None:
         self._interrupts = interrupts
         self._ident = ctypes.c_ulong(threading.get_ident())
+        self._is_struck = False
 
     def call(self, key: Key, function: Callable[[], T]) -> T:
         """`function()`, or `Interrupted`, at once if the job was interrupted before it began."""
@@ -157,10 +158,22 @@ class ScriptThread:
                 return
 
     def _strike(self) -> None:
+        self._is_struck = True
         ctypes.pythonapi.PyThreadState_SetAsyncExc(self._ident, ctypes.py_object(Interrupted))
 
     def _calm(self) -> None:
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(self._ident, None)
+        """Lets an interrupt hit here that has not hit yet.
+
+        Taking it back would leave CPython 3.11 with a note that one is waiting: the next function that a script traces,
+        as debuggers do, would never begin.
+        """
+        if not self._is_struck:
+            return
+        with contextlib.suppress(Interrupted):
+            self._strike()  # in place of the earlier one, which may have hit already
+            while True:
+                pass
+        self._is_struck = False
 
 
 def _nothing() -> None:
