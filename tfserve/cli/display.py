@@ -24,17 +24,13 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     if sys.stdout.isatty():
         _show_on_terminal(columns, cells)
         return
-    lines = [list(columns), *cells]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(columns))]
-    for line in lines:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    _show_aligned([list(columns), *cells])
 
 
 def show_fields(fields: dict[str, Any]) -> None:
     """Names and values below one another."""
-    width = max(map(len, fields), default=0)
-    for name, value in fields.items():
-        print(f"{name.ljust(width)}  {_cell(value)}")
+    if fields:
+        _show_aligned([[name, _cell(value)] for name, value in fields.items()])
 
 
 def note(message: str) -> None:
@@ -100,6 +96,15 @@ def _cell(value: Any) -> str:
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     text = " ".join(text.split())
     return text if len(text) <= MAX_CELL else f"{text[: MAX_CELL - 1]}…"
+
+
+def _show_aligned(lines: Sequence[Sequence[str]]) -> None:
+    from rich.cells import cell_len  # letters of East Asia are twice as wide as others
+
+    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        padded = (cell + " " * (width - cell_len(cell)) for cell, width in zip(line, widths, strict=True))
+        print("  ".join(padded).rstrip())
 
 
 def _show_on_terminal(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -46,6 +46,11 @@ class Target:
         return (url if "://" in url else f"http://{url}").rstrip("/")
 
     @property
+    def is_named(self) -> bool:
+        """Whether an option or the environment names the server."""
+        return bool(self.server or os.environ.get(URL))
+
+    @property
     def is_on_this_machine(self) -> bool:
         return urlsplit(self.url).hostname in LOOPBACK
 
@@ -69,8 +74,11 @@ class Target:
         from tfserve.supervisor.lock import holder
 
         found = holder(self.local_data)
-        is_same = found.is_alive and urlsplit(found.address).port == urlsplit(self.url).port
+        is_same = found.is_alive and self.has_port_of(found.address)
         return local_token.read(self.local_data) if is_same else None
+
+    def has_port_of(self, address: str) -> bool:
+        return urlsplit(address).port == urlsplit(self.url).port
 
 
 def global_options(command: F) -> F:
