@@ -145,7 +145,7 @@ def _run(place: Place, ask: Callable[[Client], Any], result: Any, in_database: C
     settings = place.settings
     server = holder(settings.data_path)
     if server.is_alive:
-        local: T = msgspec.convert(_ask(settings, server.address, ask), result)
+        local: T = msgspec.convert(_ask(place, server.address, ask), result)
         return local
     lock = DataFolderLock(settings.data_path)
     try:
@@ -154,12 +154,13 @@ def _run(place: Place, ask: Callable[[Client], Any], result: Any, in_database: C
         lock.release()
 
 
-def _ask(settings: Settings, address: str, ask: Callable[[Client], Any]) -> Any:
+def _ask(place: Place, address: str, ask: Callable[[Client], Any]) -> Any:
+    settings, certificate = place.settings, place.target.certificate
     secret = local_token.read(settings.data_path)
     if secret is None or not address:
         raise OtherUser(data_dir=settings.data_dir)
     # The address is one of this machine, and its certificate seldom names 127.0.0.1.
-    with Client(address, token=secret, verify=False, timeout=TIMEOUT_S, retries=0) as client:
+    with Client(address, token=secret, certificate=certificate, verify=False, timeout=TIMEOUT_S, retries=0) as client:
         try:
             return ask(client)
         except Unreachable as error:
