@@ -15,7 +15,7 @@ import pytest
 from tfserve import __version__
 from tfserve.access import local_token
 from tfserve.cli.checkup import Level, data_folder, packages, port, python
-from tfserve.cli.display import show_fields, show_table
+from tfserve.cli.display import show_fields, show_on_terminal, show_table
 from tfserve.cli.image_predictions import predict_folder
 from tfserve.cli.main import COMMANDS, SECTIONS, run, tfserve
 from tfserve.cli.resource_options import RESOURCES, autoscale_option
@@ -187,6 +187,18 @@ def test_letters_that_are_twice_as_wide_do_not_move_columns(capsys: pytest.Captu
     assert capsys.readouterr().out.splitlines() == ["name    state", "实验室  idle", "lab     idle"]
     show_fields({"实验": 1, "lab": 2})
     assert capsys.readouterr().out.splitlines() == ["实验  1", "lab   2"]
+
+
+def test_a_narrow_terminal_cuts_nothing_off(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    row = ["123456789", "workspace-of-somebody", "succeeded", "2026-11-28 14:37:08"]
+    show_on_terminal(("id", "workspace", "state", "created"), [row])
+    lines = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
+    assert max(len("  ".join(line)) for line in lines) <= 40
+    assert any("123456789" in line[0] for line in lines)
+    assert "…" not in str(lines)
 
 
 def test_masks_of_an_earlier_run_are_not_images_of_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 
 MAX_CELL = 200
 """Characters of a value in a table."""
+MAX_WHOLE = 24
+"""A name or id up to this width is in one line, however narrow the terminal is."""
 
 
 def show_json(value: Any) -> None:
@@ -22,7 +24,7 @@ def show_json(value: Any) -> None:
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     cells = [[_cell(each) for each in row] for row in rows]
     if sys.stdout.isatty():
-        _show_on_terminal(columns, cells)
+        show_on_terminal(columns, cells)
         return
     _show_aligned([list(columns), *cells])
 
@@ -107,12 +109,17 @@ def _show_aligned(lines: Sequence[Sequence[str]]) -> None:
         print("  ".join(padded).rstrip())
 
 
-def _show_on_terminal(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def show_on_terminal(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich import box
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:  # names and ids are for further commands, so nothing is cut off
+        table.add_column(column, overflow="fold")
+    first = max((cell_len(row[0]) for row in rows), default=0)
+    table.columns[0].min_width = min(first, MAX_WHOLE)
     for row in rows:
         table.add_row(*row)
     Console(markup=False, highlight=False, emoji=False).print(table)
