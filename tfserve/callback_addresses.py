@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
+from tfserve.access.principals import EVERYBODY, PRINCIPAL
 from tfserve.config import Network, Settings
 from tfserve.errors import Invalid
 from tfserve.public_addresses import Address, destination, is_public, literal
@@ -51,9 +52,12 @@ class CallbackAddresses:
     loopback: bool
 
     @classmethod
-    def of(cls, settings: Settings) -> CallbackAddresses:
+    def of(cls, settings: Settings, *, is_open: bool) -> CallbackAddresses:
+        """`is_open`: requests need no token. A server on loopback with tokens may have clients on other machines, whose
+        requests a proxy forwards.
+        """
         hosts, networks = settings.callback_allowed
-        return cls(hosts, networks, settings.is_loopback)
+        return cls(hosts, networks, settings.is_loopback and is_open)
 
     def check(self, url: str) -> Target:
         """What the URL says. Raises `Invalid` for one that can't be used, `CallbackRefused`."""
@@ -76,7 +80,7 @@ class CallbackAddresses:
 def check_callback(url: str | None, settings: Settings) -> str | None:
     """The URL, if one is given. Raises `Invalid` for one that this server would never send a request to."""
     if url is not None:
-        CallbackAddresses.of(settings).check(url)
+        CallbackAddresses.of(settings, is_open=PRINCIPAL.get() is EVERYBODY).check(url)
     return url
 
 

@@ -170,7 +170,7 @@ def test_methods_send_every_field_of_the_workspace_api(recorder: Recorder) -> No
 
 
 def parameters_in(location: str, operation: dict[str, Any]) -> set[str]:
-    return {each["name"] for each in operation["parameters"] if each["in"] == location}
+    return {each["name"] for each in operation.get("parameters", []) if each["in"] == location}
 
 
 def fields_of(document: dict[str, Any], operation: dict[str, Any]) -> set[str]:

@@ -167,6 +167,24 @@ def test_files_and_uploads(tfserve: Run, workspace: str, tmp_path: Path) -> None
 # --- models
 
 
+def test_an_upload_that_was_interrupted_says_how_to_continue(tfserve: Run, server: Server, tmp_path: Path) -> None:
+    folder = tmp_path / "large"
+    folder.mkdir()
+    for each in range(8):
+        (folder / f"{each}.bin").write_bytes(bytes(32 * 2**20))
+    command = [*COMMAND, "upload", str(folder), "--server", server.url]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not any(each["name"] == "large.tar" and each["offset"] for each in tfserve("uploads", "--json").json):
+        assert process.poll() is None, process.communicate()
+    process.send_signal(signal.SIGINT)
+    out, errors = process.communicate()
+    assert (process.returncode, out.strip()) == (130, "")
+    found = re.search(r"`tfserve (upload \S+ --resume ([0-9a-f]+))` continues this upload", errors)
+    assert found, errors
+    assert tfserve(*found[1].split()).out == f"upload:{found[2]}\n"
+    tfserve("uploads", "rm", found[2])
+
+
 def test_a_model_is_deployed_described_and_run(tfserve: Run, workspace: str, small: Path, tmp_path: Path) -> None:
     assert tfserve("deploy", workspace, small / "half.onnx").out == f"{workspace} is deployed: version 1\n"
     assert workspace in tfserve("models").out
@@ -230,6 +248,38 @@ def test_a_folder_of_images_becomes_a_table_that_is_continued(
     assert (tmp_path / "photos.csv").read_text().count("light") == 4
     image = tfserve("predict", workspace, folder / "a.png", "--json").json[0]
     assert (image["file"], image["label"]) == (str(folder / "a.png"), "light")
+    tfserve("update", workspace, small / "brightness.onnx")
+    refused = tfserve("predict", workspace, folder, code=2)
+    assert f"has predictions of {workspace} 1, not of {workspace} 2" in refused.errors
+    assert tfserve("predict", workspace, folder, "-o", "second.csv").out.startswith("second.csv: 4 images, 0 failed")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("a.npy", b""), ("b.npy", b"no array"), ("c.npz", b"PK\x03\x04"), ("d.npz", b"")]
+)
+def test_a_damaged_file_of_an_array_is_refused(tfserve: Run, tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert f"{name} is damaged, or has no array" in tfserve("predict", "any", name, "--input", "x", code=2).errors
+
+
+def test_tokens_are_those_of_the_server_that_the_environment_names(
+    start: Callable[..., Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """From another folder, as on another machine: nothing is created in it."""
+    server = start()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert main.run(["token", "create", "root", "--scope", "admin", "--data-dir", str(server.data_dir)]) == 0
+    secret = capfd.readouterr().out.strip()
+    monkeypatch.setenv("TFSERVE_URL", server.url)
+    assert main.run(["token", "list"]) == 1
+    assert "requires a token" in capfd.readouterr().err
+    assert main.run(["token", "list", "--token", secret, "--json"]) == 0
+    assert [each["name"] for each in json.loads(capfd.readouterr().out)] == ["root"]
+    monkeypatch.setenv("TFSERVE_TOKEN", secret)
+    assert main.run(["token", "create", "second", "--scope", "predict"]) == 0
+    assert [*elsewhere.iterdir()] == []
 
 
 # --- trainings and the server

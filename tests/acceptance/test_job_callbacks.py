@@ -136,6 +136,22 @@ def test_a_name_that_resolves_to_a_private_address_is_not_sent_to(tmp_path: Path
     server.close()
 
 
+def test_tokens_do_not_reach_other_servers_of_the_machine(start: Callable[..., Server], hook: Receiver) -> None:
+    """A server on loopback with tokens has clients on other machines, by a proxy. Names are resolved, too."""
+    server = start("--no-warm-spare")
+    server.call("/create_workspace/", name="w")
+    local = hook.url.replace("127.0.0.1", "localhost")
+    waiting = server.call("/push_job/", name="w", job="import time; time.sleep(1)", type=1, timeout=0, callback=local)
+    token = server.call("/tokens/", name="predictor", scopes=["submit"])["token"]
+    server.http.headers["X-API-Key"] = token
+    assert server.refused("/clear/", name="w", callback=hook.url)[0] == 400
+    for job in (waiting["id"], server.call("/clear/", name="w", timeout=60, callback=local)["id"]):
+        found = delivered(server, job)
+        assert (found["state"], found["last_status"]) == ("failed", None)
+        assert "callback_allow" in found["last_error"]
+    assert hook.requests.empty()
+
+
 @pytest.mark.slow
 def test_callbacks_survive_a_killed_server(start: Callable[..., Server]) -> None:
     server = start("--no-warm-spare")

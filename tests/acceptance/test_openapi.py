@@ -13,7 +13,7 @@ from openapi_spec_validator import validate
 from tests.acceptance.conftest import Server
 from tests.protocols import echo
 
-MAX_BYTES = 130_000
+MAX_BYTES = 120_000
 JSON = "application/json"
 VERBS = {
     "add", "append", "cancel", "check", "classify", "clear", "count", "create", "delete", "deploy", "destroy", "echo",
@@ -130,7 +130,7 @@ def test_responses_are_as_documented(server: Server, document: Any, workspace: s
     read = [
         (path, operation)
         for method, path, operation in operations(document)
-        if method == "get" and not any(each["required"] for each in operation["parameters"])
+        if method == "get" and not any(each["required"] for each in operation.get("parameters", []))
     ]
     assert len(read) > 10
     for path, operation in read:

@@ -18,6 +18,8 @@ import pytest
 from tests.acceptance.conftest import REPOSITORY, Server
 from tests.certificates import Authority, Pair
 from tests.protocols.grpc_port import free_port
+from tfserve.cli import main
+from tfserve.cli.target import NO_SERVER
 from tfserve.web.api.protos import oip_pb2 as v2
 from tfserve_client import Client, Unreachable
 
@@ -276,6 +278,23 @@ def test_the_python_client_with_a_certificate(mutual: Tls) -> None:
     pair = mutual.client.certificate, mutual.client.key
     with Client(url, ca_file=mutual.authority.file, certificate=pair) as client:
         assert client.is_ready()
+
+
+def test_the_command_line_with_a_certificate(
+    mutual: Tls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Over the network, and on the machine of the server with its local token."""
+    url = mutual.server.url.replace("127.0.0.1", "localhost")
+    remote = "--server", url, "--ca-file", str(mutual.authority.file)
+    local = "--data-dir", str(mutual.server.data_dir)
+    assert main.run(["workspaces", *remote]) == NO_SERVER
+    monkeypatch.setenv("TFSERVE_CLIENT_CERT", str(mutual.client.certificate))
+    assert main.run(["workspaces", *remote, "--client-key", str(mutual.client.key)]) == 0
+    assert main.run(["token", "list", *local, "--client-key", str(mutual.client.key)]) == 0
+    assert main.run(["workspaces", *remote, "--client-key", str(tmp_path / "none")]) == 1
+    capfd.readouterr()
+    assert main.run(["workspaces", *remote]) == 2, "the certificate's file has no key"
+    assert "a certificate and the private key that belongs to it" in capfd.readouterr().err
 
 
 # --- headers

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.acceptance.conftest import Server
-from tests.console.conftest import OpenPage
+from tests.console.conftest import OpenPage, is_too_wide
 
 
 def test_this_machine_shows_what_runs_on_it_while_it_changes(
@@ -22,6 +23,22 @@ def test_this_machine_shows_what_runs_on_it_while_it_changes(
     page.get_by_text("Files and processes").click()
     expect(page.get_by_text("on head")).to_be_visible()
     server.call("/undeploy/", name=workspace, timeout=60)
+
+
+@pytest.mark.parametrize("phone", [False, True])
+def test_the_longest_name_fits_on_every_page(server: Server, open_page: OpenPage, phone: bool) -> None:
+    """`open_page` checks that no page scrolls sideways."""
+    name = "W" * 100
+    server.call("/create_workspace/", name=name)
+    server.call("/push_job/", name=name, job="raise ValueError('E' * 500)", type=1, timeout=60)
+    (server.roots / "n.echo").write_text('{"x": {"dtype": "float32", "shape": [-1, 2]}}')
+    server.call("/deploy/", name=name, path=str(server.roots / "n.echo"), timeout=60)
+    lists = "workspaces/", "models/", "jobs/", "nodes/", "audit/"
+    for path in ("", *(f"pages/{each}" for each in lists), f"pages/workspaces/{name}/", f"pages/models/{name}/"):
+        page = open_page(f"/{path}", phone=phone)
+        expect(page.get_by_text(name).first).to_be_visible()
+        assert not is_too_wide(page), path
+    server.call("/destroy_workspace/", name=name)
 
 
 def test_a_model_is_deployed_with_what_its_processes_need(server: Server, workspace: str, open_page: OpenPage) -> None:

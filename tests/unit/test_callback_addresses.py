@@ -12,8 +12,8 @@ from tfserve.config import load
 from tfserve.errors import Invalid
 
 
-def addresses(host: str = "203.0.113.7", **settings: Any) -> CallbackAddresses:
-    return CallbackAddresses.of(load({"host": host, **settings}, environ={}))
+def addresses(host: str = "203.0.113.7", *, is_open: bool = True, **settings: Any) -> CallbackAddresses:
+    return CallbackAddresses.of(load({"host": host, **settings}, environ={}), is_open=is_open)
 
 
 @pytest.mark.parametrize(
@@ -57,6 +57,13 @@ def test_loopback_is_allowed_only_while_the_server_itself_listens_there() -> Non
     assert addresses("127.0.0.1").allows(ip_address("::ffff:127.0.0.1"), "localhost")
     assert not addresses("127.0.0.1").allows(ip_address("10.0.0.1"), "localhost")
     assert not addresses("0.0.0.0").allows(ip_address("127.0.0.1"), "localhost")
+
+
+def test_loopback_is_not_allowed_to_clients_with_tokens() -> None:
+    """They may be on other machines: the server is the upstream of a proxy."""
+    assert not addresses("127.0.0.1", is_open=False).allows(ip_address("127.0.0.1"), "localhost")
+    chosen = addresses("127.0.0.1", is_open=False, callback_allow="127.0.0.1")
+    assert chosen.allows(ip_address("127.0.0.1"), "localhost")
 
 
 def test_the_operator_allows_hosts_and_networks() -> None:

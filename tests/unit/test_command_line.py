@@ -12,8 +12,11 @@ from pathlib import Path
 import click
 import pytest
 
+from tfserve import __version__
 from tfserve.access import local_token
 from tfserve.cli.checkup import Level, data_folder, packages, port, python
+from tfserve.cli.display import show_fields, show_on_terminal, show_table
+from tfserve.cli.image_predictions import predict_folder
 from tfserve.cli.main import COMMANDS, SECTIONS, run, tfserve
 from tfserve.cli.resource_options import RESOURCES, autoscale_option
 from tfserve.cli.target import Target
@@ -159,3 +162,63 @@ def test_the_join_token_stays_the_same_and_only_its_owner_can_read_it(
     assert printed[0] == printed[1]
     assert str(JoinToken.parse(printed[0])) == printed[0].strip()
     assert (tmp_path / "cluster" / "secret").stat().st_mode & 0o077 == 0
+
+
+def test_python_m_tfserve_is_the_command() -> None:
+    command = [sys.executable, "-m", "tfserve", "version"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == __version__
+
+
+@pytest.mark.parametrize("group", ["workspaces", "files", "uploads", "token", "trainings", "cluster"])
+def test_a_group_lists_its_commands_in_full_and_suggests_the_nearest(
+    group: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([group, "--help"]) == 0
+    assert "..." not in capsys.readouterr().out.partition("Commands:")[2]
+    command = tfserve.get_command(CONTEXT, group)
+    assert isinstance(command, click.Group)
+    name = next(iter(command.commands))
+    assert run([group, f"{name}x"]) == 2
+    assert f"no command '{name}x' (did you mean '{name}'?)" in capsys.readouterr().err
+
+
+def test_letters_that_are_twice_as_wide_do_not_move_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    show_table(("name", "state"), [("实验室", "idle"), ("lab", "idle")])
+    assert capsys.readouterr().out.splitlines() == ["name    state", "实验室  idle", "lab     idle"]
+    show_fields({"实验": 1, "lab": 2})
+    assert capsys.readouterr().out.splitlines() == ["实验  1", "lab   2"]
+
+
+def test_a_narrow_terminal_cuts_nothing_off(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    row = ["123456789", "workspace-of-somebody", "succeeded", "2026-11-28 14:37:08"]
+    show_on_terminal(("id", "workspace", "state", "created"), [row])
+    lines = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
+    assert max(len("  ".join(line)) for line in lines) <= 40
+    assert any("123456789" in line[0] for line in lines)
+    assert "…" not in str(lines)
+
+
+def test_masks_of_an_earlier_run_are_not_images_of_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the folder of the images, where the table and the masks are written too; names may be in any encoding."""
+    monkeypatch.chdir(tmp_path)
+    names = [b"caf\xe9.png", "日本.png".encode()]
+    for name in names:
+        Path(os.fsdecode(name)).write_bytes(b"")
+    output = Path("masks-of-it.csv")
+    for before in (0, 2):
+        assert predict_folder(Path(), output, "seg 1", lambda _: {"mask": b"mask"}) == (2, before, 0)
+    assert predict_folder(tmp_path, output, "seg 1", lambda _: {"mask": b"mask"}) == (2, 2, 0)
+    assert output.read_bytes().count(b"caf\xe9.png,") == 1
+
+
+@pytest.mark.parametrize("content", ["a,b\n", 'file,"unfinished', "file,label,score,box,mask,error\n"])
+def test_a_file_that_is_no_table_of_predictions_is_kept(tmp_path: Path, content: str) -> None:
+    (tmp_path / "a.png").write_bytes(b"")
+    output = tmp_path / "kept.csv"
+    output.write_text(content)
+    with pytest.raises(click.BadParameter, match="is not a table of predictions"):
+        predict_folder(tmp_path, output, "m 1", lambda _: {})
+    assert output.read_text() == content

@@ -81,7 +81,7 @@ def name_problem(name: str) -> str | None:
     path = name.replace("\\", "/")
     parts = PurePosixPath(path).parts
     if ".." in parts or path.startswith("/") or (parts and parts[0][1:2] == ":"):
-        return "its path leads outside the archive"
+        return "its path leads outside"
     if any(ord(character) < 32 or ord(character) == 127 for character in name):
         return "its name has control characters"
     try:

@@ -11,6 +11,8 @@ from typing import Any
 
 MAX_CELL = 200
 """Characters of a value in a table."""
+MAX_WHOLE = 24
+"""A name or id up to this width is in one line, however narrow the terminal is."""
 
 
 def show_json(value: Any) -> None:
@@ -22,19 +24,15 @@ def show_json(value: Any) -> None:
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     cells = [[_cell(each) for each in row] for row in rows]
     if sys.stdout.isatty():
-        _show_on_terminal(columns, cells)
+        show_on_terminal(columns, cells)
         return
-    lines = [list(columns), *cells]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(columns))]
-    for line in lines:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    _show_aligned([list(columns), *cells])
 
 
 def show_fields(fields: dict[str, Any]) -> None:
     """Names and values below one another."""
-    width = max(map(len, fields), default=0)
-    for name, value in fields.items():
-        print(f"{name.ljust(width)}  {_cell(value)}")
+    if fields:
+        _show_aligned([[name, _cell(value)] for name, value in fields.items()])
 
 
 def note(message: str) -> None:
@@ -102,12 +100,26 @@ def _cell(value: Any) -> str:
     return text if len(text) <= MAX_CELL else f"{text[: MAX_CELL - 1]}…"
 
 
-def _show_on_terminal(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def _show_aligned(lines: Sequence[Sequence[str]]) -> None:
+    from rich.cells import cell_len  # letters of East Asia are twice as wide as others
+
+    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        padded = (cell + " " * (width - cell_len(cell)) for cell, width in zip(line, widths, strict=True))
+        print("  ".join(padded).rstrip())
+
+
+def show_on_terminal(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich import box
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:  # names and ids are for further commands, so nothing is cut off
+        table.add_column(column, overflow="fold")
+    first = max((cell_len(row[0]) for row in rows), default=0)
+    table.columns[0].min_width = min(first, MAX_WHOLE)
     for row in rows:
         table.add_row(*row)
     Console(markup=False, highlight=False, emoji=False).print(table)

@@ -15,9 +15,13 @@ from tfserve.cli.display import Bar, note
 from tfserve_client import Invalid, TooLarge, Unsupported
 
 COLUMNS = ("file", "label", "score", "box", "mask", "error")
+HEAD = (*COLUMNS, "model")
+"""The columns of a file. The model says to which predictions others may be added."""
 SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".heic", ".heif"}
 REQUESTS = 4
 """Requests at a time: one is computed while others are read, sent and decoded."""
+
+ERROR = COLUMNS.index("error")
 
 Row = tuple[str, ...]
 Ask = Callable[[Path], dict[str, Any]]
@@ -31,18 +35,20 @@ class Done(NamedTuple):
     failed: int
 
 
-def predict_folder(folder: Path, output: Path, ask: Ask) -> Done:
-    """Writes the prediction of each image of a folder. Continues if `output` has some. Raises `TFserveError`."""
-    images = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+def predict_folder(folder: Path, output: Path, model: str, ask: Ask) -> Done:
+    """Writes the prediction of each image of a folder. Continues if `output` has some of the same model (its name and
+    version). Raises `TFserveError`.
+    """
+    table = Table(folder, output)
+    images = sorted(path for path in folder.rglob("*") if table.takes(path))
     if not images:
         raise click.BadParameter(f"{str(folder)!r} has no images ({', '.join(sorted(SUFFIXES))}).", param_hint="INPUT")
-    finished = _continued(output)
+    finished = _continued(output, model)
     left = [path for path in images if str(path.relative_to(folder)) not in finished]
     before, failed = len(images) - len(left), 0
-    table = Table(folder, output)
     with output.open("ab", buffering=0) as file, Bar(folder.name, total=len(images)) as bar:
         for number, rows in enumerate(_predicted(left, table, ask), before + 1):
-            file.write(_text(rows))  # all rows of an image at once
+            file.write(_text([(*row, model) for row in rows]))  # all rows of an image at once
             failed += bool(rows[0][-1])
             bar.set(number)
     return Done(len(images), before, failed)
@@ -54,6 +60,12 @@ class Table:
     def __init__(self, folder: Path, output: Path) -> None:
         self._folder = folder
         self._masks = output.with_name(f"{output.stem}-masks")
+
+    def takes(self, path: Path) -> bool:
+        """Whether it is an image of the folder, and not a mask that was written for one."""
+        return (
+            path.suffix.lower() in SUFFIXES and self._masks.absolute() not in path.absolute().parents and path.is_file()
+        )
 
     def rows(self, image: Path, ask: Ask) -> list[Row]:
         name = str(image.relative_to(self._folder))
@@ -94,22 +106,39 @@ def _predicted(images: list[Path], table: Table, ask: Ask) -> Iterator[list[Row]
             raise
 
 
-def _continued(output: Path) -> set[str]:
+def _continued(output: Path, model: str) -> set[str]:
     """The images whose predictions `output` has. Removes a truncated last image, and those that failed."""
     if not output.exists():
-        output.write_bytes(_text([COLUMNS]))
+        output.write_bytes(_text([HEAD]))
         return set()
-    head, *rows = list(csv.reader(io.StringIO(output.read_text(encoding="utf-8"), newline=""))) or [[]]
-    if tuple(head) != COLUMNS:
-        message = f"{str(output)!r} exists, and is not a table of predictions. Choose another file."
+    kept = _whole_rows(output)
+    if others := {row[-1] for row in kept} - {model}:
+        message = (
+            f"{str(output)!r} has predictions of {others.pop()}, not of {model}. Choose another file, or delete it."
+        )
         raise click.BadParameter(message, param_hint="--output")
-    is_whole = output.read_bytes().endswith(b"\n")
-    broken = {rows[-1][0]} if rows and not is_whole else set()
-    kept = [tuple(row) for row in rows if len(row) == len(COLUMNS) and not row[-1] and row[0] not in broken]
+    kept = [row for row in kept if not row[ERROR]]
     temporary = output.with_name(f".{output.name}.new")
-    temporary.write_bytes(_text([COLUMNS, *kept]))
+    temporary.write_bytes(_text([HEAD, *kept]))
     temporary.replace(output)
     return {row[0] for row in kept}
+
+
+def _whole_rows(output: Path) -> list[Row]:
+    """The rows of the images that were written to their end. Raises `click.BadParameter`."""
+    content = output.read_bytes()
+    text = content.decode("utf-8", "surrogateescape")
+    try:
+        head, *rows = list(csv.reader(io.StringIO(text, newline=""))) or [[]]
+    except csv.Error:
+        head, rows = [], []
+    if tuple(head) != HEAD:
+        message = (
+            f"{str(output)!r} exists, and is not a table of predictions of `tfserve predict`. Choose another file."
+        )
+        raise click.BadParameter(message, param_hint="--output")
+    broken = {rows[-1][0]} if rows and rows[-1] and not content.endswith(b"\n") else set()
+    return [tuple(row) for row in rows if len(row) == len(HEAD) and row[0] not in broken]
 
 
 def _text(rows: list[Row]) -> bytes:

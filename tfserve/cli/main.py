@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import click
 
+from tfserve.cli.groups import Group
 from tfserve.cli.target import Target, global_options, ignore_output
 
 INTERRUPTED = 130
@@ -70,7 +71,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
 COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
 
 
-class Commands(click.Group):
+class Commands(Group):
     """Commands that are imported when they run, so that `tfserve --help` stays fast."""
 
     names: Sequence[str] = tuple(COMMANDS)
@@ -84,13 +85,6 @@ class Commands(click.Group):
         module = importlib.import_module(f"tfserve.cli.commands.{COMMANDS[name].module}")
         command: click.Command = module.COMMANDS[name]
         return command
-
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        if args[0] not in self.names and not args[0].startswith("-"):
-            from tfserve.errors import nearest
-
-            ctx.fail(f"no command {args[0]!r}{nearest(args[0], self.names)}. `{ctx.command_path} --help` lists them.")
-        return super().resolve_command(ctx, args)
 
     def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
         width = max(map(len, self.names))

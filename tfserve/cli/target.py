@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 URL, TOKEN, CA_FILE = "TFSERVE_URL", "TFSERVE_TOKEN", "TFSERVE_CA_FILE"
+CLIENT_CERT, CLIENT_KEY = "TFSERVE_CLIENT_CERT", "TFSERVE_CLIENT_KEY"
 DEFAULT_URL = "http://127.0.0.1:8000"
 NO_SERVER = 3
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -37,6 +38,8 @@ class Target:
     """The value of --server, None if it was not given."""
     token: str | None = None
     ca_file: str | None = None
+    client_cert: str | None = None
+    client_key: str | None = None
     as_json: bool = False
     local_data: Path = field(default_factory=lambda: Path(os.environ.get("TFSERVE_DATA_DIR", ".tfserve")))
 
@@ -46,8 +49,20 @@ class Target:
         return (url if "://" in url else f"http://{url}").rstrip("/")
 
     @property
+    def is_named(self) -> bool:
+        """Whether an option or the environment names the server."""
+        return bool(self.server or os.environ.get(URL))
+
+    @property
     def is_on_this_machine(self) -> bool:
         return urlsplit(self.url).hostname in LOOPBACK
+
+    @property
+    def certificate(self) -> tuple[str, str] | None:
+        """The files of the client's certificate and its key, which may be one file. None without a certificate."""
+        certificate = self.client_cert or os.environ.get(CLIENT_CERT)
+        key = self.client_key or os.environ.get(CLIENT_KEY)
+        return (certificate, key or certificate) if certificate else None
 
     def client(self) -> Client:
         """A client. If the server is that of the local data folder, with its local token."""
@@ -58,7 +73,10 @@ class Target:
             verify = False  # a certificate seldom names 127.0.0.1
         ca_file = self.ca_file or os.environ.get(CA_FILE) or None
         try:
-            return Client(self.url, token=token or "", ca_file=ca_file, verify=verify, retries=Retries(connecting=0))
+            return Client(
+                self.url, token=token or "", ca_file=ca_file, certificate=self.certificate, verify=verify,
+                retries=Retries(connecting=0),
+            )  # fmt: skip
         except Invalid as error:
             raise click.UsageError(error.message) from None
 
@@ -69,8 +87,11 @@ class Target:
         from tfserve.supervisor.lock import holder
 
         found = holder(self.local_data)
-        is_same = found.is_alive and urlsplit(found.address).port == urlsplit(self.url).port
+        is_same = found.is_alive and self.has_port_of(found.address)
         return local_token.read(self.local_data) if is_same else None
+
+    def has_port_of(self, address: str) -> bool:
+        return urlsplit(address).port == urlsplit(self.url).port
 
 
 def global_options(command: F) -> F:
@@ -81,6 +102,8 @@ def global_options(command: F) -> F:
 def target_options(command: F) -> F:
     """Adds the options of `Target`. Given after the command, they take precedence."""
     for name, metavar, help_text in (
+        ("client_key", "FILE", f"Its private key, if that is another file.  [default: {CLIENT_KEY}]"),
+        ("client_cert", "FILE", f"Certificate to present to the server.  [default: {CLIENT_CERT}]"),
         ("ca_file", "FILE", f"CA or self-signed certificate of the server.  [default: {CA_FILE}]"),
         ("token", "TOKEN", f"Access token.  [default: {TOKEN}, or the local token of this machine]"),
         ("server", "URL", f"Address of the server.  [default: {URL}, or {DEFAULT_URL}]"),

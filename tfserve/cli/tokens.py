@@ -36,10 +36,28 @@ token with the scope admin to POST /tokens/."""
 
 @dataclass(frozen=True)
 class Place:
-    """Where the tokens are: on the server that --server names, or on the local one with these settings."""
+    """Where the tokens are: on the server that is named, or on the local one with these settings."""
 
     settings: Settings
     target: Target
+    has_folder: bool = False
+    """Whether --data-dir names the local data folder."""
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether the options or the environment name another server than that of the local data folder."""
+        if self.target.server is not None:
+            return True
+        if self.has_folder:
+            return False
+        return self.target.token is not None or (self.target.is_named and not self._is_local())
+
+    def _is_local(self) -> bool:
+        folder = self.settings.data_path
+        server = holder(folder)
+        return self.target.is_on_this_machine and (
+            self.target.has_port_of(server.address) if server.is_alive else folder.is_dir()
+        )
 
 
 def create(place: Place, name: str, scopes: Sequence[str], workspaces: list[str] | None, expires: str | None) -> None:
@@ -103,7 +121,7 @@ def link(place: Place) -> None:
         raise Unavailable("The server does not run. It prints a link at its start, unless a password was set before.")
 
     path = _run(place, lambda client: client.make_password_link(), str, in_database)
-    address = holder(place.settings.data_path).address if place.target.server is None else place.target.url
+    address = place.target.url if place.is_elsewhere else holder(place.settings.data_path).address
     print(f"{address}{path}")
 
 
@@ -120,14 +138,14 @@ def _print_secret(place: Place, made: NewToken) -> None:
 
 def _run(place: Place, ask: Callable[[Client], Any], result: Any, in_database: Callable[[], T]) -> T:
     """Raises the `TFserveError` of the server or of the client."""
-    if place.target.server is not None:
+    if place.is_elsewhere:
         with place.target.client() as client:
             remote: T = msgspec.convert(ask(client), result)
             return remote
     settings = place.settings
     server = holder(settings.data_path)
     if server.is_alive:
-        local: T = msgspec.convert(_ask(settings, server.address, ask), result)
+        local: T = msgspec.convert(_ask(place, server.address, ask), result)
         return local
     lock = DataFolderLock(settings.data_path)
     try:
@@ -136,12 +154,13 @@ def _run(place: Place, ask: Callable[[Client], Any], result: Any, in_database: C
         lock.release()
 
 
-def _ask(settings: Settings, address: str, ask: Callable[[Client], Any]) -> Any:
+def _ask(place: Place, address: str, ask: Callable[[Client], Any]) -> Any:
+    settings, certificate = place.settings, place.target.certificate
     secret = local_token.read(settings.data_path)
     if secret is None or not address:
         raise OtherUser(data_dir=settings.data_dir)
     # The address is one of this machine, and its certificate seldom names 127.0.0.1.
-    with Client(address, token=secret, verify=False, timeout=TIMEOUT_S, retries=0) as client:
+    with Client(address, token=secret, certificate=certificate, verify=False, timeout=TIMEOUT_S, retries=0) as client:
         try:
             return ask(client)
         except Unreachable as error:

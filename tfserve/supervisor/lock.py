@@ -41,7 +41,7 @@ class DataFolderLock:
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         self._file = _open(folder, "a+")
         if not (_lock_patiently(self._folder_fd) and _lock_patiently(self._file.fileno())):

@@ -69,7 +69,7 @@ class Parts:
             settings, workspaces=self._workspaces, journal=self.journal, announcements=self.announcements,
             changed=self.changed, run_job=lambda workspace, request: self.api.run_job(workspace, request),
         )  # fmt: skip
-        self._callbacks = JobCallbacks(settings, self.journal)
+        self._callbacks = JobCallbacks(settings, self.journal, is_open=lambda: not self.access.is_required)
         token_jobs = TokenJobs(settings.token_jobs)
         self._model_jobs = ModelJobs(
             settings, journal=self.journal, changed=self.changed, token_jobs=token_jobs,

@@ -82,17 +82,22 @@ def _checked(url: str) -> str:
 def _tls(
     verify: bool, ca_file: str | Path | None, certificate: tuple[str | Path, str | Path] | None
 ) -> ssl.SSLContext | bool:
-    """What a client verifies and presents. Raises `OSError` if a file can't be used."""
+    """What a client verifies and presents. Raises `OSError` if a file can't be read, `Invalid` if it can't be used."""
     if ca_file is None and certificate is None:
         return verify
     for file in (ca_file, *(certificate or ())):
         if file is not None:
             Path(file).read_bytes()  # the error of the SSL library does not name the file
     context = ssl.create_default_context()
-    if ca_file is not None:
-        context.load_verify_locations(ca_file)
-    if certificate is not None:
-        context.load_cert_chain(*certificate)
+    try:
+        if ca_file is not None:
+            context.load_verify_locations(ca_file)
+        if certificate is not None:
+            context.load_cert_chain(*certificate)
+    except ssl.SSLError as error:
+        files = ", ".join(str(file) for file in (ca_file, *(certificate or ())) if file is not None)
+        expected = "Expected PEM files: CA certificates, or a certificate and the private key that belongs to it."
+        raise Invalid(f"{files}: {error.reason or error}. {expected}") from None
     if not verify:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return context

@@ -6,10 +6,11 @@ from typing import Any
 
 import click
 
+from tfserve.cli.groups import Group
 from tfserve.cli.options import data_dir_option, settings_of
 
 
-@click.group()
+@click.group(cls=Group)
 def cluster() -> None:
     """Print the join token of a cluster."""
 

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from tfserve.cli.display import Bar, note, show_json, show_table
+from tfserve.cli.groups import Group
 from tfserve.cli.options import workspace_argument
 from tfserve.cli.target import Target, remote, target_options
+
+if TYPE_CHECKING:
+    from tfserve_client import Client
 
 PAGE = 1000
 LOCAL = click.Path(exists=True, path_type=Path)
 
 
-@click.group()
+@click.group(cls=Group)
 @target_options
 def files() -> None:
     """List, read, write and delete the files of a workspace."""
@@ -104,11 +110,26 @@ def upload(target: Target, path: Path, name: str | None, unpack: bool, resume: s
 
 def send(target: Target, path: Path, *, name: str | None = None, unpack: bool = True, resume: str | None = None) -> str:
     """Uploads with a progress bar, and returns `upload:<id>`."""
+    from tfserve_client import TFserveError
+
     with target.client() as client, Bar(f"uploading {path.name}") as bar:
-        return client.upload(path, name=name, unpack=unpack, resume=resume, progress=bar.set)
+        try:
+            return client.upload(path, name=name, unpack=unpack, resume=resume, progress=bar.set)
+        except (KeyboardInterrupt, TFserveError):
+            with suppress(TFserveError):
+                _say_how_to_continue(client, path, name)
+            raise
 
 
-@click.group(invoke_without_command=True)
+def _say_how_to_continue(client: Client, path: Path, name: str | None) -> None:
+    sent = name or path.resolve().name
+    sent = f"{sent}.tar" if path.is_dir() else sent
+    found = [each for each in client.list_uploads()["uploads"] if each["name"] == sent]
+    if found and found[-1]["state"] == "receiving" and found[-1]["offset"]:
+        note(f"`tfserve upload {path} --resume {found[-1]['id']}` continues this upload.")
+
+
+@click.group(cls=Group, invoke_without_command=True)
 @target_options
 @click.pass_context
 def uploads(context: click.Context) -> int | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -133,11 +135,15 @@ def _loaded(client: Client, model: str, file: Path, name: str | None) -> dict[st
     import numpy as np
 
     try:
-        loaded = np.load(_existing(file), allow_pickle=False)
-    except ValueError as error:
-        raise click.BadParameter(f"{file}: {error}", param_hint="INPUT") from None
-    if file.suffix == ".npz":
-        return dict(loaded)
+        with _existing(file).open("rb") as opened:
+            loaded = np.load(opened, allow_pickle=False)
+            if isinstance(loaded, np.lib.npyio.NpzFile):
+                return dict(loaded)
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error):  # numpy advises to unpickle whatever it can't read
+        raise click.BadParameter(
+            f"{file} is damaged, or has no array of numbers or texts. Expected a file of numpy.save or numpy.savez.",
+            param_hint="INPUT",
+        ) from None
     names = [each["name"] for each in client.model(model)["inputs"]] if name is None else [name]
     if len(names) != 1:
         raise click.UsageError(
@@ -197,11 +203,12 @@ def _folder(
     from tfserve.cli.image_predictions import predict_folder
 
     output = output or Path(f"{folder.resolve().name}.csv")
+    served = f"{model} {version or ', '.join(client.model(model)['versions'])}"
 
     def ask(file: Path) -> dict[str, Any]:
         return client.predict_images(model, [file], top=top, min_score=min_score, version=version)[0]
 
-    done = predict_folder(folder, output, ask)
+    done = predict_folder(folder, output, served, ask)
     if target.as_json:
         show_json({"file": str(output), **done._asdict()})
     else:

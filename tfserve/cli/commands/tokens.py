@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tfserve.access.principals import ASSIGNABLE
+from tfserve.cli.groups import Group
 from tfserve.cli.target import Target, complain, reported, target_options
 from tfserve.config import load
 from tfserve.errors import TFserveError
@@ -16,12 +17,12 @@ if TYPE_CHECKING:
     from tfserve.cli.tokens import Place
 
 
-@click.group()
+@click.group(cls=Group)
 @target_options
 def token() -> None:
     """Create, list, rotate and revoke access tokens.
 
-    They are those of the local server, also while it does not run, or of the one that --server names.
+    They are those of the local server, also while it does not run, or of the one that --server or TFSERVE_URL names.
     """
 
 
@@ -44,7 +45,7 @@ def _act(function: Callable[..., None], target: Target, data_dir: str | None, gi
     from tfserve.cli.tokens import Place
 
     try:
-        function(Place(load({"data_dir": data_dir}), target), **given)
+        function(Place(load({"data_dir": data_dir}), target, data_dir is not None), **given)
     except TFserveError as error:
         complain(error.message)
         return 1

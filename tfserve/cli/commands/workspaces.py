@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from tfserve.cli.display import show_json, show_table
+from tfserve.cli.groups import Group
 from tfserve.cli.options import workspace_argument, workspace_names
 from tfserve.cli.resource_options import RESOURCES
 from tfserve.cli.target import Target, remote, target_options
@@ -15,7 +16,7 @@ COLUMNS = ("name", "state", "queued", "model", "memory")
 MIB = 2**20
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Group, invoke_without_command=True)
 @target_options
 @click.pass_context
 def workspaces(context: click.Context) -> int | None:

@@ -62,8 +62,10 @@ class Attempt(NamedTuple):
 class JobCallbacks:
     """The callbacks of all jobs that have not ended, or whose callback is not delivered yet."""
 
-    def __init__(self, settings: Settings, journal: Journal) -> None:
-        self._addresses = CallbackAddresses.of(settings)
+    def __init__(self, settings: Settings, journal: Journal, *, is_open: Callable[[], bool]) -> None:
+        """`is_open`: whether requests need no token at present."""
+        self._settings = settings
+        self._is_open = is_open
         self._max_attempts = settings.callback_attempts
         self._journal = journal
         self._tasks: set[asyncio.Task[None]] = set()
@@ -77,6 +79,10 @@ class JobCallbacks:
     def handlers(self) -> Mapping[type[Message], Callable[[Any], Awaitable[Any]]]:
         """The handlers of web's requests."""
         return {GetCallbackSecret: self._get_secret}
+
+    @property
+    def _addresses(self) -> CallbackAddresses:
+        return CallbackAddresses.of(self._settings, is_open=self._is_open())
 
     async def begin(self) -> None:
         """Continues with what the last server has left. Call it once all jobs are restored."""

@@ -69,7 +69,7 @@ _IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
-    "schema": {"type": "string", "minLength": 1, "maxLength": MAX_KEY, "pattern": "^[ -~]+$"},
+    "schema": {"type": "string", "maxLength": MAX_KEY, "pattern": "^[ -~]+$"},
     "description": "a repeated request with the same key refers to the same job",
 }
 
@@ -148,17 +148,18 @@ def _operation(endpoint: Endpoint, schema_of: SchemaOf) -> Schema:
         "tags": [endpoint.tag],
         "summary": endpoint.summary,
         "operationId": endpoint.name,
-        "parameters": _parameters(endpoint),
         "responses": {
             "200": _response(endpoint.returns, endpoint.media, _result(endpoint, schema_of)),
-            **{status: _other_result(schema_of(type_)) for status, type_ in endpoint.statuses.items()},
+            **{status: _other_result(status, schema_of(type_)) for status, type_ in endpoint.statuses.items()},
             "default": {"$ref": f"#/components/responses/{ERROR}"},
         },
     }
+    if parameters := _parameters(endpoint):
+        operation["parameters"] = parameters
     if endpoint.path.startswith(HEALTH):
         operation["security"] = []
     if endpoint.scope is not None:
-        operation["description"] = f"Scope of the token: {endpoint.scope}."
+        operation["description"] = f"Token scope: {endpoint.scope}"
     bodies = ({} if endpoint.request is None else {JSON: endpoint.request}) | dict(endpoint.accepts)
     if bodies:
         content = {media: {"schema": schema_of(body)} for media, body in bodies.items()}
@@ -221,6 +222,8 @@ def _schema(media: str, schema: Schema) -> Schema:
     return {"type": "string"} if is_text else BINARY
 
 
-def _other_result(schema: Schema) -> Schema:
-    """A response with a status that errors have, too."""
-    return _response("other result, or an error", (JSON,), {"anyOf": [schema, {"$ref": REF.format(name=ERROR)}]})
+def _other_result(status: str, schema: Schema) -> Schema:
+    """A response with another status than 200, which errors may have, too."""
+    if status not in ERROR_STATUSES:
+        return _response("accepted", (JSON,), schema)
+    return _response("this, or an error", (JSON,), {"anyOf": [schema, {"$ref": REF.format(name=ERROR)}]})

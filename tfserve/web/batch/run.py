@@ -44,7 +44,7 @@ SMOOTHING = 0.3
 
 
 class TooManyErrors(Invalid):
-    """{count} rows failed, more than max_errors ({limit}). The last error: {last}"""
+    """Failed rows: {count}, more than max_errors ({limit}). The last error: {last}"""
 
 
 class BatchRun:

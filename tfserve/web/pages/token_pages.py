@@ -18,7 +18,7 @@ from tfserve.web.http.responses import status_of
 from tfserve.web.pages.rendering import page
 
 GRACE_S = 24 * 3600.0
-ENTRIES = 200
+ENTRIES = 100
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -49,7 +49,7 @@ class NoSuchModel(NotFound):
 
 
 class NoSuchVersion(NotFound):
-    """Model {name!r} has no version {version}: {known} can be asked."""
+    """Model {name!r} has no version {version}. Available: {known}."""
 
 
 class NoSuchLabel(Invalid):

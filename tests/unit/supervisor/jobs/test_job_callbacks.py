@@ -38,7 +38,7 @@ async def test_every_run_of_a_training_is_sent_when_it_ends(database: Path, tmp_
     receiver = await asyncio.start_server(receive, "127.0.0.1", 0)
     url = f"http://localhost:{receiver.sockets[0].getsockname()[1]}/done?x=1"
     async with receiver, open_trainer(database) as trainer:
-        callbacks = JobCallbacks(trainer.settings, trainer.journal)
+        callbacks = JobCallbacks(trainer.settings, trainer.journal, is_open=lambda: True)
         await callbacks.begin()
         task_id = await trainer.start(tmp_path / "p", "raise SystemExit(3)", callback=url)
         await trainer.ended(task_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -62,9 +63,7 @@ class FolderListing(msgspec.Struct, kw_only=True):
     result=StoredFile,
 )
 async def put_workspace_file(context: Context, request: Request) -> StoredFile:
-    path = request.path_params["path"]
-    if (problem := name_problem(path.strip("/"))) is not None or path.endswith("/"):
-        raise Invalid(f"{path[:200]!r} can't be the path of a file: {problem or 'it ends with /'}.", field="path")
+    path = _path_of_file(request.path_params["path"])
     root = await _root(context, request)
     folder = GuardedFolder(root)
     await on_disk(partial(folder.check_target, path))
@@ -120,6 +119,14 @@ async def delete_workspace_file(context: Context, request: Request) -> bool:
     folder = GuardedFolder(await _root(context, request))
     await on_disk(partial(folder.delete, request.path_params["path"], recursive=recursive))
     return True
+
+
+def _path_of_file(given: str) -> str:
+    """The path relative to the folder, in the one form that its size is noted under. Raises `Invalid`."""
+    relative = given.strip("/")
+    if (problem := name_problem(relative)) is not None or given.endswith("/"):
+        raise Invalid(f"{given[:200]!r} can't be the path of a file: {problem or 'it ends with /'}.", field="path")
+    return posixpath.normpath(relative) if relative else ""
 
 
 async def _root(context: Context, request: Request) -> Path:

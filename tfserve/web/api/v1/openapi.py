@@ -16,7 +16,7 @@ from tfserve.web.api.v1.image_requests import MAX_TOP, TOP
 from tfserve.web.api.workspace.job_json import DeferredJob
 from tfserve.web.http import multipart
 
-RETURNS = 'same as TensorFlow Serving; errors are {"error": message}'
+RETURNS = "same as TensorFlow Serving"
 DEFERRED: Mapping[str, Any] = {"202": DeferredJob}
 """The job, for a request with `Prefer: respond-async`."""
 IMAGES: dict[str, Schema] = {"image/jpeg": BINARY, "image/png": BINARY, multipart.MEDIA: FILE_FORM}
@@ -46,7 +46,7 @@ class ExamplesRequest(msgspec.Struct, kw_only=True):
     signature_name: Signature = None
 
 
-_NAME: Schema = {"type": "string", "minLength": 1, "pattern": "^[^/:]+$"}
+_NAME: Schema = {"type": "string", "pattern": "^[^/:]+$"}
 _VERSION: Schema = {"type": "integer", "minimum": 0}
 _TOP: Schema = {
     "type": "integer",

@@ -11,7 +11,7 @@ from tfserve.web.api.v2 import results
 from tfserve.web.api.v2.requests import IndexRequest, InferRequest, RepositoryRequest
 from tfserve.web.api.workspace.job_json import DeferredJob
 
-RETURNS = 'as specified by the Open Inference Protocol; errors are {"error": message}'
+RETURNS = "as specified by the Open Inference Protocol"
 
 _TEXT: Schema = {"type": "string", "minLength": 1}
 _MODEL = {"model": _TEXT}

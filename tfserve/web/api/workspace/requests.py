@@ -26,7 +26,7 @@ Timeout = Annotated[float, Meta(description="seconds to wait for the job to fini
 Interval = Annotated[
     float,
     Meta(
-        description="ignored, accepted for older clients; the server responds as soon as the job finishes",
+        description="ignored: the server responds as soon as the job finishes",
         ge=0,
         le=YEAR_S,
     ),
