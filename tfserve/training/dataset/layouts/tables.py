@@ -205,14 +205,14 @@ def hint(search: Search, tables: Sequence[Table]) -> str:
 
 def _table(path: Path, index: ImageIndex, groups: str) -> Table | None:
     """None for a file that does not name images of this project."""
-    rows = _rows(path)
-    if not rows or len(rows[0]) < 2:
+    cells = rows(path)
+    if not cells or len(cells[0]) < 2:
         return None
-    header = [cell.strip() for cell in rows[0]]
-    file, has_header = _file_column(header, rows, index, path.parent)
+    header = [cell.strip() for cell in cells[0]]
+    file, has_header = file_column(header, cells, index, path.parent)
     if file < 0:
         return None
-    table = Table(path, header if has_header else [], rows[1:] if has_header else rows, file)
+    table = Table(path, header if has_header else [], cells[1:] if has_header else cells, file)
     width = max(map(len, table.rows[:SAMPLE]), default=0)
     others = [column for column in range(width) if column != file and not _is_row_number(table.header, column)]
     table.split = _column(table, others, SPLIT_HEADERS, all_parts=True)
@@ -225,7 +225,8 @@ def _table(path: Path, index: ImageIndex, groups: str) -> Table | None:
     return table
 
 
-def _rows(path: Path) -> list[list[str]]:
+def rows(path: Path) -> list[list[str]]:
+    """The cells of a table; empty for other files."""
     text = _text(path)
     lines = text.splitlines()[:SAMPLE]
     widths = {each: _width(lines, each) for each in ",;\t|"}
@@ -235,8 +236,8 @@ def _rows(path: Path) -> list[list[str]]:
     if _width(lines, delimiter) < 2:
         return []
     try:
-        rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
-        return [row for row in rows if row and not row[0].startswith("#")]
+        read = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+        return [row for row in read if row and not row[0].startswith("#")]
     except csv.Error:
         return []
 
@@ -263,18 +264,18 @@ def _text(path: Path) -> str:
         return ""
 
 
-def _file_column(header: list[str], rows: list[list[str]], index: ImageIndex, near: Path) -> tuple[int, bool]:
+def file_column(header: list[str], rows: list[list[str]], index: ImageIndex, near: Path) -> tuple[int, bool]:
     """The column with names of image files, and whether the first row is a header; -1 if there is no such column."""
 
     def names_file(row: Sequence[str], column: int) -> bool:
         return column < len(row) and bool(row[column].strip()) and index.find(row[column], near) is not None
 
-    named = [column for column, name in enumerate(header) if _plain(name) in FILE_HEADERS]
+    named = [column for column, name in enumerate(header) if plain(name) in FILE_HEADERS]
     shares = {column: sum(names_file(row, column) for row in rows[1 : SAMPLE + 1]) for column in range(len(header))}
     best = max(shares, key=lambda column: (shares[column], column in named))
     if shares[best]:
         return best, not names_file(rows[0], best)
-    is_table = named and any(_plain(name) in LABEL_HEADERS for name in header)
+    is_table = named and any(plain(name) in LABEL_HEADERS for name in header)
     return (named[0], True) if is_table and _names_images(rows, named[0]) else (-1, False)
 
 
@@ -293,8 +294,8 @@ def _column(
 
     for column in columns:
         name = table.header[column] if column < len(table.header) else ""
-        plain = name.lower() if exact else _plain(name)
-        if plain and plain in names and fits(column):
+        known = name.lower() if exact else plain(name)
+        if known and known in names and fits(column):
             return column
     if all_parts and not table.header:
         return next((column for column in columns if fits(column)), -1)
@@ -306,9 +307,9 @@ def _label_column(table: Table, others: Sequence[int]) -> int:
     free = [column for column in others if column not in (table.split, table.group)]
     if not table.header:
         return free[0] if free else -1
-    named = [column for column in free if column < len(table.header) and _plain(table.header[column]) in LABEL_HEADERS]
+    named = [column for column in free if column < len(table.header) and plain(table.header[column]) in LABEL_HEADERS]
     if named:
-        return min(named, key=lambda column: _plain(table.header[column]).endswith("id"))
+        return min(named, key=lambda column: plain(table.header[column]).endswith("id"))
     return free[0] if len(free) == 1 and _repeats(table, free[0]) else -1
 
 
@@ -320,7 +321,7 @@ def _repeats(table: Table, column: int) -> bool:
 
 def _one_hot(table: Table, columns: Sequence[int]) -> tuple[int, ...]:
     """The columns of 0 and 1 of a table that has nothing else, two at least."""
-    if any(_plain(name) in LABEL_HEADERS for name in table.header):
+    if any(plain(name) in LABEL_HEADERS for name in table.header):
         return ()
     of_numbers = [
         column
@@ -346,6 +347,6 @@ def _is_row_number(header: Sequence[str], column: int) -> bool:
     return column < len(header) and header[column].lower() in ("", "unnamed: 0", "index")
 
 
-def _plain(header: str) -> str:
-    """`Image Name` → `image_name`."""
+def plain(header: str) -> str:
+    """The name of a column as it is compared: `Image Name` → `image_name`."""
     return "_".join(header.strip().strip('"').lower().replace("-", " ").replace("_", " ").split())
