@@ -34,7 +34,8 @@ SYSTEM_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume
 """Names, in lower case, of folders that systems add anywhere."""
 
 NOTE_SUFFIXES = (
-    ".txt", ".json", ".xml", ".csv", ".tsv", ".md", ".yaml", ".yml", ".html", ".ini", ".db", ".pdf",
+    ".txt", ".json", ".xml", ".csv", ".tsv", ".md", ".yaml", ".yml", ".html", ".ini", ".db", ".pdf", ".jsonl",
+    ".ndjson",
 )  # fmt: skip
 OTHER_SUFFIXES = (
     *NOTE_SUFFIXES, ".zip", ".gz", ".npy", ".npz", ".h5", ".pth", ".onnx", ".tflite", ".mp4", ".mov", ".dng", ".cr2",

@@ -17,7 +17,19 @@ from tfserve.training.dataset import image_reading
 from tfserve.training.dataset.project_folders import is_archive
 from tfserve.training.dataset.search import IGNORED_FOLDERS, Search, shown
 
-SUFFIXES = (*image_reading.SUFFIXES, ".csv", ".tsv", ".txt", ".json", ".yaml", ".yml", ".xml", ".names")
+SUFFIXES = (
+    *image_reading.SUFFIXES,
+    ".csv",
+    ".tsv",
+    ".txt",
+    ".json",
+    ".jsonl",
+    ".ndjson",
+    ".yaml",
+    ".yml",
+    ".xml",
+    ".names",
+)
 MAX_FILES = 1_000_000
 MAX_BYTES = 64 * 2**30
 MAX_PACKED_MASK = 2**20

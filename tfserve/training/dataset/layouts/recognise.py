@@ -18,8 +18,8 @@ from tfserve.training.dataset.search import Labelled, Search
 MAX_TYPES = 6
 
 CLASSIFICATION_LAYOUTS = (
-    "images/<class>/<image>; <class>/<image>; train|validation|test/<class>/<image>; a CSV file with the columns file"
-    " and label; a zip file with one of these"
+    "images/<class>/<image>; <class>/<image>; train|validation|test/<class>/<image>; a CSV or JSON file with the"
+    " columns file and label; a zip file with one of these"
 )
 SEGMENTATION_LAYOUTS = (
     "images/ and labels/ (or masks/, annotations/) with files of the same name; JPEGImages/ and SegmentationClass/"

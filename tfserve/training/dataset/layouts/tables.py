@@ -1,4 +1,4 @@
-"""A table of files and labels (CSV, tab or semicolon separated, with or without a header), as people write them."""
+"""A table of files and labels (CSV, JSON, tabs, semicolons or blanks; with or without a header), as people write it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path, PurePath
 
 from tfserve.training.dataset import image_reading, text_reading
 from tfserve.training.dataset.labels import INFO_FILE
+from tfserve.training.dataset.layouts import json_records
 from tfserve.training.dataset.layouts.image_index import ImageIndex
 from tfserve.training.dataset.layouts.parts import in_words, own_split, part_of, part_of_path
 from tfserve.training.dataset.search import Labelled, Search, same_form, sentence, words
@@ -29,7 +30,7 @@ FILE_HEADERS = words(
 LABEL_HEADERS = words(
     "label labels class classes class_name classname class_label category categories category_name target targets"
     " tag annotation species breed type y label_name labelname truth ground_truth diagnosis dx disease genus"
-    " class_id classid label_id category_id klasse bezeichnung"
+    " class_id classid label_id category_id klasse bezeichnung choice choices display_name displayname"
 )
 SPLIT_HEADERS = words("split set subset partition part fold data_set dataset usage phase")
 GROUP_HEADERS = words(
@@ -72,8 +73,10 @@ class Table:
 
 def read_all(search: Search, index: ImageIndex, groups: str = "auto") -> list[Table]:
     """The tables in the root and in the folders two levels below that name at least one of its images."""
-    files = [path for path in search.below(search.root, SUFFIXES, depth=2) if path.name.lower() != INFO_FILE]
-    found = [table for path in files[:MAX_TABLES] if (table := _table(path, index, groups))]
+    texts = [path for path in search.below(search.root, SUFFIXES, depth=2) if path.name.lower() != INFO_FILE]
+    lists = search.below(search.root, json_records.SUFFIXES, depth=2)
+    files = texts[:MAX_TABLES] + lists[:MAX_TABLES]  # there may be a JSON file for each image
+    found = [table for path in files if (table := _table(path, index, groups))]
     labelled = [table for table in found if table.has_labels]
     return labelled or found
 
@@ -129,7 +132,7 @@ def _read_row(search: Search, table: Table, row: list[str], number: int, index: 
         return None
     path = index.find(name, table.path.parent) if name else None
     labels = table.label_of(row)
-    where = f"{search.name(table.path)}, line {number}"
+    where = place(search, table.path, number)
     if path is None:
         search.skip(search.root / (name or "(no name)")[:200], f"missing: named in {where}", bad=True)
     elif not labels:
@@ -141,6 +144,13 @@ def _read_row(search: Search, table: Table, row: list[str], number: int, index: 
             path, same_form(labels[0]), _part(table, row, index.relative(path)), table.cell(row, table.group)
         )
     return None
+
+
+def place(search: Search, path: Path, number: int) -> str:
+    """Where the row with this number is, for messages. A record of JSON has no line."""
+    if path.suffix.lower() in json_records.SUFFIXES:
+        return f"{search.name(path)}, entry {number - 1}"
+    return f"{search.name(path)}, line {number}"
 
 
 def _part(table: Table, row: list[str], file: PurePath) -> str:
@@ -206,7 +216,7 @@ def hint(search: Search, tables: Sequence[Table]) -> str:
 def _table(path: Path, index: ImageIndex, groups: str) -> Table | None:
     """None for a file that does not name images of this project."""
     cells = rows(path)
-    if not cells or len(cells[0]) < 2:
+    if len(cells) < 2 or len(cells[0]) < 2:
         return None
     header = [cell.strip() for cell in cells[0]]
     file, has_header = file_column(header, cells, index, path.parent)
@@ -227,6 +237,9 @@ def _table(path: Path, index: ImageIndex, groups: str) -> Table | None:
 
 def rows(path: Path) -> list[list[str]]:
     """The cells of a table; empty for other files."""
+    if path.suffix.lower() in json_records.SUFFIXES:
+        records = json_records.read(path)
+        return json_records.table(records) if len(records) > 1 else []
     text = _text(path)
     lines = text.splitlines()[:SAMPLE]
     widths = {each: _width(lines, each) for each in ",;\t|"}
@@ -309,8 +322,12 @@ def _label_column(table: Table, others: Sequence[int]) -> int:
         return free[0] if free else -1
     named = [column for column in free if column < len(table.header) and plain(table.header[column]) in LABEL_HEADERS]
     if named:
-        return min(named, key=lambda column: plain(table.header[column]).endswith("id"))
+        return min(named, key=lambda each: (not _varies(table, each), plain(table.header[each]).endswith("id")))
     return free[0] if len(free) == 1 and _repeats(table, free[0]) else -1
+
+
+def _varies(table: Table, column: int) -> bool:
+    return len({table.cell(row, column) for row in table.rows}) > 1
 
 
 def _repeats(table: Table, column: int) -> bool:
