@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from tfserve.training.dataset import image_reading
-from tfserve.training.dataset.layouts import archives, class_folders, coco_masks, labelme, mask_pairs, tables
+from tfserve.training.dataset.layouts import (
+    archives,
+    class_folders,
+    coco_masks,
+    file_names,
+    labelme,
+    mask_pairs,
+    tables,
+)
 from tfserve.training.dataset.layouts.image_index import ImageIndex
 from tfserve.training.dataset.layouts.parts import own_split
 from tfserve.training.dataset.layouts.polygons import Annotated
@@ -19,7 +27,7 @@ MAX_TYPES = 6
 
 CLASSIFICATION_LAYOUTS = (
     "images/<class>/<image>; <class>/<image>; train|validation|test/<class>/<image>; a CSV or JSON file with the"
-    " columns file and label; a zip file with one of these"
+    " columns file and label; the class in the names of files (cat_001.jpg); a zip file with one of these"
 )
 SEGMENTATION_LAYOUTS = (
     "images/ and labels/ (or masks/, annotations/) with files of the same name; JPEGImages/ and SegmentationClass/"
@@ -88,8 +96,9 @@ def _classified(search: Search, groups: str) -> Classified | None:
         return Classified(tables.labelled(search, labelled, index), columns)
     base = class_folders.wrapped(search)
     if not class_folders.looks_like_classes(search, base):
+        named = file_names.find(search, index) if not found else None
         search.hint = tables.hint(search, found)
-        return None
+        return Classified(named) if named else None
     files = class_folders.find(search, base) or []
     return Classified(tables.attach(search, files, found, index), columns)
 
