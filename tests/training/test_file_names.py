@@ -56,6 +56,7 @@ def test_parts_of_a_split_are_kept_and_images_without_a_class_left_out(tmp_path:
         numbered("{word}_{number:04}.png", "IMG", "DSC"),
         numbered("{word}{number}.png", "IMG_2024_", "holiday"),
         numbered("{word} {number}.png", "Screenshot from 2024", "Screenshot from 2025"),
+        numbered("{word}{number}.png", "Picture", "lake"),
         numbered("{word}_{number}.png", "cat"),
         [*numbered("{word}_{number}.png", "cat", "dog"), "readme.png"],
         [*numbered("{word}_{number}.png", "cat", "dog"), "bird_1.png"],

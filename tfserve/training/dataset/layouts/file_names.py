@@ -20,12 +20,14 @@ MIN_CLASSES, MIN_IMAGES = 2, 2
 MIN_MEAN = 3
 """Images per class, at least. Names that hardly repeat are titles."""
 NO_CLASSES = words(
-    "img image images imgs dsc dscn dscf dscs pxl photo photos pic pics picture pictures frame frames screenshot screen"
+    "img image images imgs dsc dscn dscf dscs pxl pic pics frame frames screen"
     " shot scan scans file files sample samples example item data train training test val valid validation unknown"
     " untitled dcim mvi mov vid video clip capture snap snapshot pano foto fotos bild gopr dji sam cimg hpim imag"
     " wa whatsapp fb received download downloads copy page slide tile patch crop cam camera p x a b input output raw"
     " rgb id no nr n render thumb thumbnail wp wallpaper mvimg burst cover index view class label category"
 )
+NO_BEGINNINGS = ("image", "photo", "pict", "screenshot")
+"""Of such words, in several languages."""
 
 _NUMBER = r"[\s._-]*\(?\d+\)?"
 _ALL_AFTER, _ONE_AFTER = re.compile(rf"^(.*?)(?:{_NUMBER})+$"), re.compile(rf"^(.*?){_NUMBER}$")
@@ -72,7 +74,7 @@ def _are_certain(classes: Sequence[str], images: int) -> bool:
 def _may_be_a_class(name: str) -> bool:
     """Whether it has a letter, and is not the name of images in general: `IMG_2024`, `Screenshot from`."""
     found = re.findall(r"[^\W\d_]+", name.casefold())
-    return bool(found) and not all(word in NO_CLASSES for word in found) and found[0] not in NO_CLASSES
+    return bool(found) and found[0] not in NO_CLASSES and not found[0].startswith(NO_BEGINNINGS)
 
 
 def _labelled(search: Search, index: ImageIndex, named: Sequence[Path], classes: Sequence[str]) -> list[Labelled]:
