@@ -26,7 +26,7 @@ MAX_EXAMPLES = 5
 LAYOUTS = (
     "images/ and annotations.json in COCO format; images/ and labels/*.txt in YOLO format; images and XML files of"
     " Pascal VOC; images and labelme JSON files; a CSV file with the columns filename, xmin, ymin, xmax, ymax, class;"
-    " any of these also in train/, valid/ and test/; a zip file with one of these"
+    " any of these also in train/, valid/ and test/; a zip or tar file with one of these"
 )
 
 

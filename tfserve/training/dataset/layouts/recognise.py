@@ -27,12 +27,12 @@ MAX_TYPES = 6
 
 CLASSIFICATION_LAYOUTS = (
     "images/<class>/<image>; <class>/<image>; train|validation|test/<class>/<image>; a CSV or JSON file with the"
-    " columns file and label; the class in the names of files (cat_001.jpg); a zip file with one of these"
+    " columns file and label; the class in the names of files (cat_001.jpg); a zip or tar file with one of these"
 )
 SEGMENTATION_LAYOUTS = (
     "images/ and labels/ (or masks/, annotations/) with files of the same name; JPEGImages/ and SegmentationClass/"
     " (VOC); leftImg8bit/ and gtFine/ (Cityscapes); train/ and trainannot/ (CamVid); <name>.jpg and <name>_mask.png;"
-    " images with labelme JSON files; images and a COCO JSON file; a zip file with one of these"
+    " images with labelme JSON files; images and a COCO JSON file; a zip or tar file with one of these"
 )
 
 T = TypeVar("T")
@@ -71,7 +71,7 @@ def _found(search: Search, find: Callable[[], T | None], accepted: str) -> T | N
     found = find()
     if found is None and archives.unpack(search):
         found = find()
-        search.layout += ", unpacked from a zip file"
+        search.layout += f", unpacked from a {archives.format_of(search)} file"
     if found is None:
         search.layout = ""
         search.problems.append(
@@ -135,7 +135,7 @@ def what_is_there(search: Search) -> str:
     if not search.project.exists():
         return "no such folder"
     if not search.root.is_dir():
-        return "a file that is not a zip archive"
+        return "a file that is not an archive (.zip, .tar, .tar.gz, .tgz)"
     folders = search.data_folders(search.root)
     names = ", ".join(f"{path.name}/" for path in folders[:5]) + (", …" if len(folders) > 5 else "")
     types = Counter(path.suffix.lower() or "no suffix" for path in search.below(search.root, ()))
