@@ -87,7 +87,58 @@ def test_wrong_rows_are_named(tmp_path: Path) -> None:
 
 
 def test_a_table_of_labels_is_no_table_of_boxes(tmp_path: Path) -> None:
-    only(found(table(tmp_path / "p", "file,label", "{image},Cup")).problems, "No boxes found", "CSV file")
+    only(found(table(tmp_path / "p", "file,label", "{image},Cup")).problems, "No boxes found", "CSV or JSON file")
+
+
+# --- JSON
+
+SIDES = {"xmin": 10, "ymin": 5, "xmax": 30, "ymax": 15}
+RECTANGLE = {"name": "rect", "x": 10, "y": 5, "width": 20, "height": 10}
+POLYGON = {"name": "polygon", "all_points_x": [10, 30, 20], "all_points_y": [5, 6, 15]}
+
+
+def via(shape: dict[str, object]) -> dict[str, object]:
+    region = {"shape_attributes": shape, "region_attributes": {"type": "Cup"}}
+    return {f"{name}123": {"filename": name, "size": 123, "regions": [region], "file_attributes": {}} for name in NAMES}
+
+
+JSON = {
+    "records of boxes": [{"image": name, "label": "Cup"} | SIDES for name in NAMES],
+    "boxes of each image": [{"image": name, "boxes": [{"label": "Cup"} | SIDES]} for name in NAMES],
+    "ImageFolder": [
+        {"file_name": name, "objects": {"bbox": [[10, 5, 20, 10]], "categories": ["Cup"]}} for name in NAMES
+    ],
+    "CreateML": [
+        {"image": name, "annotations": [{"label": "Cup", "coordinates": {"x": 20, "y": 10, "width": 20, "height": 10}}]}
+        for name in NAMES
+    ],
+    "VIA": via(RECTANGLE),
+    "VIA with polygons": via(POLYGON),
+    "a project of VIA": {"_via_settings": {"ui": {}, "core": {}}, "_via_img_metadata": via(RECTANGLE)},
+}
+
+
+@pytest.mark.parametrize("form", JSON)
+def test_boxes_in_json_of_other_programs_are_read(tmp_path: Path, form: str) -> None:
+    draw(tmp_path / "p" / "images", *NAMES)
+    (tmp_path / "p" / "boxes.json").write_text(json.dumps(JSON[form]))
+    result = good(tmp_path / "p")
+    assert (result.layout, result.display) == ("a table of boxes: boxes.json", ["Cup"])
+    assert list(objects(result).values()) == [[CUP]] * len(NAMES)
+
+
+def test_images_without_objects_and_shapes_without_an_area_in_json(tmp_path: Path) -> None:
+    content = via(RECTANGLE)
+    content["000.jpg123"] = {"filename": "000.jpg", "regions": []}
+    content["001.jpg123"] = {
+        "filename": "001.jpg",
+        "regions": [{"shape_attributes": {"name": "point", "cx": 1, "cy": 2}, "region_attributes": {"type": "Cup"}}],
+    }
+    draw(tmp_path / "p" / "images", *NAMES)
+    (tmp_path / "p" / "boxes.json").write_text(json.dumps(content))
+    result = good(tmp_path / "p")
+    assert objects(result)["images/000.jpg"] == []
+    only(result.remarks, "1 of 11 annotations were left out", "boxes.json, entry 2")
 
 
 # --- labelme

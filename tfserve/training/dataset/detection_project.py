@@ -25,8 +25,8 @@ MAX_MISSING_SHARE = 0.2
 MAX_EXAMPLES = 5
 LAYOUTS = (
     "images/ and annotations.json in COCO format; images/ and labels/*.txt in YOLO format; images and XML files of"
-    " Pascal VOC; images and labelme JSON files; a CSV file with the columns filename, xmin, ymin, xmax, ymax, class;"
-    " any of these also in train/, valid/ and test/; a zip or tar file with one of these"
+    " Pascal VOC; images and labelme JSON files; a CSV or JSON file with the fields filename, xmin, ymin, xmax, ymax,"
+    " class; any of these also in train/, valid/ and test/; a zip or tar file with one of these"
 )
 
 

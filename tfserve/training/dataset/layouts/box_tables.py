@@ -1,4 +1,4 @@
-"""Boxes from tables: a row for each, with an image, four sides and a class, as TensorFlow and RetinaNet read them.
+"""Boxes from tables (also in JSON): a row for each, with an image, four sides and a class.
 
 Sides are corners (`xmin,ymin,xmax,ymax`), corner and size (`x,y,w,h`), centre and size (`x_center,y_center,width,
 height`), or one cell `[x, y, width, height]` (`bbox`). A row with an image and no sides is an image without objects.
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tfserve.training.dataset.box_files import Annotations, Marked, RawBox, size_of
-from tfserve.training.dataset.layouts import tables
+from tfserve.training.dataset.layouts import json_boxes, json_records, tables
 from tfserve.training.dataset.layouts.image_index import ImageIndex
 from tfserve.training.dataset.layouts.parts import part_of, part_of_path
 from tfserve.training.dataset.search import Search, same_form, words
@@ -60,8 +60,8 @@ def read(search: Search, index: ImageIndex) -> Annotations | None:
     found = Annotations("", is_relative=False)
     names = []
     marked: dict[Path, Marked] = {}
-    for path in search.below(search.root, SUFFIXES, depth=2)[:MAX_TABLES]:
-        cells = tables.rows(path)
+    for path in _files(search):
+        cells = json_boxes.rows(path) if path.suffix.lower() in json_records.SUFFIXES else tables.rows(path)
         if cells and (columns := _columns(cells, index, path)):
             names.append(search.name(path))
             _Table(search, path, columns, index, found, marked).add(cells)
@@ -75,6 +75,11 @@ def read(search: Search, index: ImageIndex) -> Annotations | None:
     return found
 
 
+def _files(search: Search) -> list[Path]:
+    lists = search.below(search.root, json_records.SUFFIXES, depth=2)
+    return search.below(search.root, SUFFIXES, depth=2)[:MAX_TABLES] + lists[:MAX_TABLES]
+
+
 class _Table:
     """Adds the rows of one table to `marked`."""
 
@@ -82,7 +87,7 @@ class _Table:
         self, search: Search, path: Path, columns: _Columns, index: ImageIndex, found: Annotations,
         marked: dict[Path, Marked],
     ) -> None:  # fmt: skip
-        self._name, self._path = search.name(path), path
+        self._search, self._name, self._path = search, search.name(path), path
         self._columns, self._index, self._found, self._marked = columns, index, found, marked
         self._missing: set[str] = set()
 
@@ -92,7 +97,7 @@ class _Table:
         first = 1 if self._columns.has_header else 0
         for number, row in enumerate(cells[first:], start=first + 1):
             if any(cell.strip() for cell in row):
-                self._add_row(row, f"{self._name}, line {number}")
+                self._add_row(row, tables.place(self._search, self._path, number))
 
     def _add_row(self, row: Sequence[str], where: str) -> None:
         columns = self._columns

@@ -21,6 +21,8 @@ MAX_BYTES = 64 * 2**20
 FILE, LABEL = "file", "label"
 """The fields of records whose form has no names for them."""
 LABELME = "shapes"
+VIA = "_via_img_metadata"
+"""The images in a project of the VGG Image Annotator."""
 MAX_DEPTH = 8
 """Objects in objects beyond this are ignored."""
 MAX_ROWS = 100
@@ -78,6 +80,8 @@ def _of_object(content: Record, depth: int = MAX_DEPTH) -> list[Record]:
         return []
     if all(isinstance(content.get(name), list) for name in coco.LISTS):
         return _of_coco(content)
+    if isinstance(images := content.get(VIA), dict):
+        content = images
     values = list(content.values())
     if values and all(_is_scalar(value) for value in values):
         return [{FILE: name, LABEL: value} for name, value in content.items()]
