@@ -3,7 +3,8 @@
 Work is counted in seconds of the processor, which hardly depend on what else the machine does. What a stage takes is
 learnt from earlier runs, by its name, and for stages that are new here from those of this run. How much longer it takes
 than on a quiet machine follows from the processor time that this process has been getting in the last half minute, or
-minutes of a long run. Stages that may not come, such as the training of a candidate that may lose, count by how often they came.
+minutes of a long run. Stages that may not come, such as the training of a candidate that may lose, count by how often
+they came.
 """
 
 from __future__ import annotations
