@@ -14,7 +14,7 @@ from typing import Any
 
 from tfserve.training.dataset import coco
 from tfserve.training.dataset.box_files import around
-from tfserve.training.dataset.layouts import json_records
+from tfserve.training.dataset.layouts import json_records, via_masks
 from tfserve.training.dataset.layouts.json_records import Record
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -59,9 +59,7 @@ def _unzipped(columns: Mapping[str, Any]) -> list[Record]:
 def _object(given: Record) -> Record:
     """The fields of a box, with its corners if they are in an inner object."""
     if isinstance(shape := given.get("shape_attributes"), dict):
-        attributes = given.get("region_attributes")
-        names = [each for each in attributes.values() if each] if isinstance(attributes, dict) else []
-        return {LABEL: names[0]} | _corners(_around_shape(shape)) if names else _corners(_around_shape(shape))
+        return {LABEL: via_masks.class_of(given)} | _corners(_around_shape(shape))
     if isinstance(place := given.get("coordinates"), dict):
         return given | {"coordinates": None} | _corners(_around_centre(place))
     if "categorie" in given:

@@ -17,6 +17,7 @@ from tfserve.training.dataset.layouts import (
     labelme,
     mask_pairs,
     tables,
+    via_masks,
     yolo_masks,
 )
 from tfserve.training.dataset.layouts.image_index import ImageIndex
@@ -33,8 +34,8 @@ CLASSIFICATION_LAYOUTS = (
 SEGMENTATION_LAYOUTS = (
     "images/ and labels/ (or masks/, annotations/) with files of the same name; JPEGImages/ and SegmentationClass/"
     " (VOC); leftImg8bit/ and gtFine/ (Cityscapes); train/ and trainannot/ (CamVid); <name>.jpg and <name>_mask.png;"
-    " images with labelme JSON files; images and a COCO JSON file; images and YOLO text files with"
-    " outlines; a zip or tar file with one of these"
+    " images with labelme JSON files; images and a JSON file of COCO or the VGG Image Annotator; images and YOLO text"
+    " files with outlines; a zip or tar file with one of these"
 )
 
 T = TypeVar("T")
@@ -120,6 +121,8 @@ def _segmented(search: Search) -> Segmented | None:
     if drawn := coco_masks.find(search, index):
         return _drawn(drawn.annotated, drawn.numbers)
     if annotated := labelme.find(search, index):
+        return _drawn(annotated, {})
+    if annotated := via_masks.find(search, index):
         return _drawn(annotated, {})
     if outlined := yolo_masks.find(search, index):
         return _drawn(outlined.annotated, outlined.numbers)

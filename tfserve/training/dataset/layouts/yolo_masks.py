@@ -6,9 +6,8 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tfserve.runtimes import image_files
-from tfserve.training.dataset import image_reading, text_reading
-from tfserve.training.dataset.layouts import yolo_boxes, yolo_names
+from tfserve.training.dataset import text_reading
+from tfserve.training.dataset.layouts import upright, yolo_boxes, yolo_names
 from tfserve.training.dataset.layouts.image_index import ImageIndex
 from tfserve.training.dataset.layouts.parts import part_of_path
 from tfserve.training.dataset.layouts.polygons import Annotated, Shape, rectangle
@@ -41,7 +40,7 @@ def find(search: Search, index: ImageIndex) -> Found | None:
     files = yolo_boxes.text_files(search.root, index.files, texts)
     found = Found()
     for image in index.files if files else []:
-        if size := _upright_size(image):
+        if size := upright.upright_size(image):
             part = names.parts.get(image) or part_of_path(index.relative(image))
             found.annotated[image] = Annotated(*size, part=part)
             if image in files:
@@ -70,15 +69,6 @@ def _report(search: Search, names: Names, found: Found, without: int) -> None:
         search.remarks.append(f"{without} images have no text file. They are used as images without objects.")
     if not names.names:
         search.remarks.append("The classes have no names. Add classes.txt (one name per line) or data.yaml (names).")
-
-
-def _upright_size(image: Path) -> tuple[int, int] | None:
-    """Width and height; None for an image that can't be read, which is reported elsewhere."""
-    try:
-        (width, height), orientation = image_files.stored(image_reading.read_bytes(image))
-    except image_reading.Bad:
-        return None
-    return (height, width) if orientation > 4 else (width, height)
 
 
 def _read(search: Search, file: Path, names: Names, annotated: Annotated, found: Found) -> None:
