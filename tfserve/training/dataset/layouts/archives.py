@@ -38,6 +38,7 @@ MAX_LEVELS = 3
 """Archives in archives: what a site for downloads puts around the archive of a data set."""
 
 
+UNPACKED = "unpacked"
 TOO_LARGE = "it needs more than half of the free disk space"
 
 
@@ -58,13 +59,18 @@ def unpack(search: Search) -> bool:
     if not archives:
         return False
     base = search.project.parent if is_whole else search.root
-    shutil.rmtree(search.work("unpacked"), ignore_errors=True)
-    folder, left = search.work("unpacked"), _Left()
+    shutil.rmtree(search.work(UNPACKED), ignore_errors=True)
+    folder, left = search.work(UNPACKED), _Left()
     targets = [folder / without_suffix(archive.relative_to(base)) for archive in archives]
     for archive, target in zip(archives, targets, strict=True):
         _unpack(search, archive, target, archive, left, MAX_LEVELS)
     search.root = targets[0] if len(archives) == 1 else folder
     return True
+
+
+def inside(path: str) -> str:
+    """The path of an image in the index, as people know it: without the folder in which archives were unpacked."""
+    return path.partition(f"/derived/{UNPACKED}/")[2] or path
 
 
 def _unpack(search: Search, archive: Path, folder: Path, shown_as: Path, left: _Left, levels: int) -> None:
