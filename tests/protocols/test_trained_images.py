@@ -224,6 +224,7 @@ def test_a_detector_answers_a_file_with_boxes_over_every_protocol(converting: Se
         path, headers = f"/v1/models/{workspace}:predict", {"content-type": "image/png"}
         (found,) = converting.http.post(path, content=file, headers=headers).json()["predictions"]
         assert {each["label"] for each in found["boxes"]} == {"bright", "dark"}, (name, found)
+        assert {each["display"] for each in found["boxes"]} == {"Bright", "Dark"}, (name, found)
         best = found["boxes"][0]
         (one,) = converting.http.post(f"{path}?top=1", content=file, headers=headers).json()["predictions"]
         assert one["boxes"] == [best]

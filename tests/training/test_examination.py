@@ -91,7 +91,9 @@ def test_every_problem_of_a_classification_is_reported_at_once(digits: Path) -> 
 
 
 def test_missing_folders_are_problems(tmp_path: Path) -> None:
-    assert "neither a folder nor a zip file" in only(classification(tmp_path / "gone").problems, str(tmp_path / "gone"))
+    assert "neither a folder nor a zip or tar file" in only(
+        classification(tmp_path / "gone").problems, str(tmp_path / "gone")
+    )
     (tmp_path / "images").mkdir()
     only(classification(tmp_path).problems, "was not recognised. Found: 1 folders (images/), no files")
     only(segmentation(tmp_path).problems, "was not recognised", "images/ and labels/")

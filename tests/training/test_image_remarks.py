@@ -145,6 +145,22 @@ def test_a_shape_in_the_transparency_and_blank_images_are_reported(tmp_path: Pat
     assert examine(str(tmp_path), "classification", {"background": "black"}).problems == []
 
 
+@pytest.mark.parametrize(("suffix", "format_"), [("png", "PNG"), ("tif", "TIFF")])
+def test_images_with_16_bits_of_which_few_are_used_are_reported_and_refused_if_most_are_black(
+    tmp_path: Path, suffix: str, format_: str
+) -> None:
+    def scan(seed: int, largest: int) -> bytes:
+        values = np.random.default_rng(seed).integers(0, largest + 1, (24, 24))
+        values[0, 0] = largest
+        return encoded(Image.fromarray(values.astype(np.uint16)), format_)
+
+    found = project(tmp_path, one={f"faint.{suffix}": scan(1, 4095), f"good.{suffix}": scan(2, 60000)})
+    assert remark(found, "Largest values").endswith(f"images/one/faint.{suffix} (4095 of 65535).")
+    for number in range(20):
+        (tmp_path / "images" / "two" / f"black{number}.{suffix}").write_bytes(scan(number + 3, 235))
+    assert any("(235 of 65535)" in each for each in examine(str(tmp_path), "classification", {}).problems)
+
+
 def test_an_animation_is_reported(tmp_path: Path) -> None:
     film = encoded(picture(), "GIF", save_all=True, append_images=[picture(seed=1)])
     assert "film.gif" in remark(project(tmp_path, one={"film.gif": film}), "these multi-image files")

@@ -48,6 +48,8 @@ def test_a_zip_file_is_trained_and_its_names_are_in_every_file(tmp_path: Path, s
     readme = (made / "README.md").read_text(encoding="utf-8")
     assert "class 1 (零)" in readme
     assert "unpacked from a zip file" in readme
+    predictions = (made / "predictions.csv").read_text(encoding="utf-8").splitlines()[1:]
+    assert all(line.startswith("set/images/") for line in predictions)
     image = json.loads((made / "saved_model" / image_metadata.SIDECAR).read_text())
     assert image["display"] == ["C#", "C++", "零"]
     assert not (tmp_path / "derived").exists(), "what was unpacked goes when the training is over"

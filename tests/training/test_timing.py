@@ -115,10 +115,50 @@ def test_before_the_stages_are_known_the_whole_run_counts_as_it_did_last_time(tm
         clock.keep()
 
 
+def test_a_stage_that_begins_before_the_others_are_known_is_not_the_whole_run() -> None:
+    """A detection reads its images first."""
+    clock = Timed()
+    clock.expect(START, 5)
+    clock.works(START, 5)
+    clock.expect_whole(300, "detection")
+    with clock.stage("read images") as stage:
+        clock.time.passes(10)
+        stage.report(0.9, "reads")
+        assert clock.progress() < 10
+        assert clock.time_left() == pytest.approx(300, rel=0.1)
+    clock.expect("training", 600)
+    assert clock.time_left() == pytest.approx(600, rel=0.1)
+
+
+def test_a_long_run_looks_further_back_than_a_short_one() -> None:
+    """Half a minute of other programs does not make hours of a run that has taken an hour."""
+
+    def left_after(seconds: float) -> float:
+        clock = Timed()
+        clock.expect("train", seconds)
+        clock.expect("more", 3)
+        clock.expect("exports", 1000)
+        clock.works("train", seconds, steps=100)
+        clock.works("more", 30, cores=0.15)
+        return clock.time_left()
+
+    assert left_after(3600) < 1500
+    assert left_after(60) > 2000
+
+
 def test_an_attempt_that_continues_from_checkpoints_teaches_nothing(tmp_path: Path) -> None:
     clock = Timed(tmp_path / "times.json")
     clock.learns = False
     clock.works("train", 1)
+    clock.keep()
+    assert not (tmp_path / "times.json").exists()
+
+
+def test_a_run_that_a_person_ends_early_teaches_nothing(tmp_path: Path) -> None:
+    clock = Timed(tmp_path / "times.json")
+    clock.expect("train", 100)
+    clock.ends_early = lambda: True
+    clock.works("train", 20)
     clock.keep()
     assert not (tmp_path / "times.json").exists()
 

@@ -52,6 +52,12 @@ def is_archive(name: str) -> bool:
     return name.lower().endswith(SUFFIXES)
 
 
+def without_suffix(path: Path) -> Path:
+    """`set.tar.gz` → `set`."""
+    suffix = max((each for each in SUFFIXES if path.name.lower().endswith(each)), key=len, default="")
+    return path.with_name(path.name[: len(path.name) - len(suffix)])
+
+
 def unpack(path: Path, folder: Path, *, name: str, max_bytes: int, room: int) -> Unpacked:
     """Checks all entries of an archive, then writes them to `folder`, which must not exist.
 
@@ -61,7 +67,7 @@ def unpack(path: Path, folder: Path, *, name: str, max_bytes: int, room: int) ->
     Raises `BadArchive`, `ArchiveTooLarge`, `NoRoom`, and `OSError` if the disk is full. What has been
     written by then is left there.
     """
-    with _damage_is_bad(name), _opened(path, name, max_bytes) as archive:
+    with _damage_is_bad(name), opened(path, name, max_bytes) as archive:
         files = _checked(archive, name, packed=path.stat().st_size, max_bytes=max_bytes)
         if (size := sum(entry.size for entry in files)) > room:
             raise NoRoom(name=name, size=size, room=max(0, room))
@@ -72,6 +78,13 @@ def unpack(path: Path, folder: Path, *, name: str, max_bytes: int, room: int) ->
         for entry in files:
             _write(archive, entry, folder, name)
         return Unpacked(len(files), size)
+
+
+def opened(path: Path, name: str, max_bytes: int, *, max_files: int = MAX_FILES) -> Archive:
+    """The archive; the suffix of `name` decides the format. Raises what the constructors of both raise."""
+    if name.lower().endswith(".zip"):
+        return ZipArchive(path, name=name, max_files=max_files)
+    return TarArchive(path, name=name, max_files=max_files, max_bytes=max_bytes)
 
 
 def copy_exactly(packed: IO[bytes], file: IO[bytes], entry: Entry) -> Iterator[int]:
@@ -86,12 +99,6 @@ def copy_exactly(packed: IO[bytes], file: IO[bytes], entry: Entry) -> Iterator[i
     if left:
         words = "larger" if left < 0 else "smaller"
         raise WrongSize(name=entry.name[:_SHOWN], problem=f"it is {words} than the archive says")
-
-
-def _opened(path: Path, name: str, max_bytes: int) -> Archive:
-    if name.lower().endswith(".zip"):
-        return ZipArchive(path, name=name, max_files=MAX_FILES)
-    return TarArchive(path, name=name, max_files=MAX_FILES, max_bytes=max_bytes)
 
 
 def _checked(archive: Archive, name: str, *, packed: int, max_bytes: int) -> list[Entry]:

@@ -192,10 +192,10 @@ def _read(
     # Pillow has already applied the orientation of a TIFF, and PNG may have its tag anywhere.
     size = image.size if image.format == "TIFF" else stored
     grey = image.mode in _GREY_MODES
+    if inspect is not None:
+        inspect(image if plain is None else plain)
     if plain is None:
         plain = _eight_bits(image)
-    if inspect is not None:
-        inspect(plain)
     has_alpha = plain.has_transparency_data and _is_transparent(plain := plain.convert("RGBA"))
     if has_alpha and mode != "RGBA":
         plain = _flat(plain, background)
@@ -272,11 +272,22 @@ def _high_bytes(image: Any) -> Any:
     from PIL import Image
 
     values = np.asarray(image)
-    bits = image.tag_v2.get(_BITS, (16,))[0] if image.format == "TIFF" else 16
-    grey = Image.fromarray((values >> (bits - 8)).astype(np.uint8))
+    grey = Image.fromarray((values >> (_bits(image) - 8)).astype(np.uint8))
     if (transparent := image.info.get("transparency")) is None:
         return grey
     return Image.merge("LA", (grey, Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8))))
+
+
+def _bits(image: Any) -> int:
+    """Of a grey image with more than 8 bits per value."""
+    return int(image.tag_v2.get(_BITS, (16,))[0]) if image.format == "TIFF" else 16
+
+
+def largest_value(image: Any) -> tuple[int, int] | None:
+    """The largest value in an image with more than 8 bits per value, and the largest possible one; None for others."""
+    if not image.mode.startswith("I;16"):
+        return None
+    return int(np.asarray(image).max()), (1 << _bits(image)) - 1
 
 
 def _from_lab(image: Any) -> Any:

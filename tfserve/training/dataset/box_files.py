@@ -1,6 +1,7 @@
 """The boxes of a detection project as read from its files, before `box_checks` compares them with the images.
 
-The readers are `layouts.coco_boxes`, `layouts.yolo_boxes` and `layouts.voc_boxes`.
+The readers are `layouts.coco_boxes`, `layouts.yolo_boxes`, `layouts.voc_boxes`, `layouts.labelme_boxes` and
+`layouts.box_tables`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+import numpy as np
+
+from tfserve.tensors.specs import Array
 
 
 class RawBox(msgspec.Struct, frozen=True):
@@ -61,6 +65,14 @@ def around(points: Sequence[float]) -> tuple[float, float, float, float]:
     """x, y, width and height of the box around x1, y1, x2, y2, …"""
     xs, ys = points[0::2], points[1::2]
     return min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)
+
+
+def around_bits(bits: Array) -> tuple[float, float, float, float] | None:
+    """x, y, width and height of the box around the true pixels of (height, width); None without any."""
+    rows, columns = np.flatnonzero(bits.any(axis=1)), np.flatnonzero(bits.any(axis=0))
+    if not len(rows):
+        return None
+    return float(columns[0]), float(rows[0]), float(np.ptp(columns)) + 1, float(np.ptp(rows)) + 1
 
 
 def size_of(width: float | None, height: float | None) -> tuple[int, int] | None:

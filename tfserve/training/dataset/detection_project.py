@@ -1,4 +1,4 @@
-"""Examines a detection project: images, annotations in one of three formats, and whether they fit together."""
+"""Examines a detection project: images, annotations in one of five formats, and whether they fit together."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ from typing import Any
 
 from tfserve.training.dataset import box_checks, image_reading, labels
 from tfserve.training.dataset.box_files import Annotations
-from tfserve.training.dataset.layouts import archives, coco_boxes, recognise, voc_boxes, yolo_boxes
+from tfserve.training.dataset.layouts import (
+    archives,
+    box_tables,
+    coco_boxes,
+    labelme_boxes,
+    recognise,
+    voc_boxes,
+    yolo_boxes,
+)
 from tfserve.training.dataset.layouts.image_index import ImageIndex
 from tfserve.training.dataset.layouts.parts import own_split
 from tfserve.training.dataset.search import Labelled, Search
@@ -17,7 +25,8 @@ MAX_MISSING_SHARE = 0.2
 MAX_EXAMPLES = 5
 LAYOUTS = (
     "images/ and annotations.json in COCO format; images/ and labels/*.txt in YOLO format; images and XML files of"
-    " Pascal VOC; any of these also in train/, valid/ and test/; a zip file with one of these"
+    " Pascal VOC; images and labelme JSON files; a CSV or JSON file with the fields filename, xmin, ymin, xmax, ymax,"
+    " class; any of these also in train/, valid/ and test/; a zip or tar file with one of these"
 )
 
 
@@ -45,6 +54,7 @@ def _read(search: Search) -> Annotations | None:
     index = ImageIndex(search.root, files)
     every = (
         coco_boxes.read(search, index), yolo_boxes.read(search, files, index), voc_boxes.read(search, files, index),
+        labelme_boxes.read(search, index), box_tables.read(search, index),
     )  # fmt: skip
     given = [each for each in every if each is not None]
     if not given:

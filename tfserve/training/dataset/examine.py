@@ -33,7 +33,7 @@ def examine(
 ) -> Findings:  # fmt: skip
     """Everything found in the project folder; with any `problems` in it there can be no training.
 
-    `project_dir` may also be a zip file. Links that lead outside `roots` are not followed; without roots all are.
+    `project_dir` may also be an archive. Links that lead outside `roots` are not followed; without roots all are.
     What has to be unpacked or converted is put into the folder `work`, and must stay there until the training is over.
     """
     threads = max(2, int(parameters.get("threads", 2)))
@@ -45,7 +45,7 @@ def examine(
     if outside := search.problems_of_places("images", "labels", INFO_FILE):
         search.problems += outside
     elif not search.project.is_dir() and not (is_archive(search.project) and search.project.is_file()):
-        search.problems.append(f"{search.project} is neither a folder nor a zip file on this server.")
+        search.problems.append(f"{search.project} is neither a folder nor a zip or tar file on this server.")
     else:
         RECIPES[train_type](search, parameters)
     search.check_share_of_bad()

@@ -29,6 +29,9 @@ THUMBNAIL = (16, 16)
 DETAIL = (32, 32)
 _HASH = (9, 8)
 """Width and height of the grey image whose neighbours are compared for the perceptual hash."""
+FAINT = 1 / 8
+"""Images with 16 bits per value that use less of their range are dark."""
+_LEVELS = 4
 _SAME = 3
 """Values of 0 to 255 that differ by no more look the same."""
 
@@ -39,7 +42,8 @@ class ImageProperties(msgspec.Struct, frozen=True):
     `digest` is a hash of the file's bytes, `hash` a perceptual one of 64 bits, `thumbnail` 16x16 pixels of RGB,
     `detail` 32x32 of grey.
     `shape_in_alpha` says that the visible pixels all have one colour, so that only the alpha channel shows a shape, and
-    `blank` that transparent parts and background make all pixels alike.
+    `blank` that transparent parts and background make all pixels alike. `faint` is the largest value and the largest
+    possible one of an image with 16 bits that are hardly used: what is left of it in 8 bits is (nearly) black.
     """
 
     width: int
@@ -52,16 +56,30 @@ class ImageProperties(msgspec.Struct, frozen=True):
     animated: bool = False
     shape_in_alpha: bool = False
     blank: bool = False
+    faint: tuple[int, int] | None = None
+
+    @property
+    def is_black(self) -> bool:
+        """Whether an image with 16 bits has no more than a few levels of grey left."""
+        return self.faint is not None and self.faint[0] * 256 < _LEVELS * self.faint[1]
 
 
-class _Alpha:
-    """Whether the alpha channel alone has a shape in it."""
+class _Pixels:
+    """Properties that only the image as it is stored shows."""
 
-    has_shape = False
+    def __init__(self) -> None:
+        #: whether the alpha channel alone has a shape in it
+        self.has_shape = False
+        self.faint: tuple[int, int] | None = None
 
     def __call__(self, image: Any) -> None:
-        if not image.has_transparency_data:
-            return
+        largest = image_files.largest_value(image)
+        if largest is not None:
+            self.faint = largest if largest[0] < FAINT * largest[1] else None
+        elif image.has_transparency_data:
+            self._inspect_alpha(image)
+
+    def _inspect_alpha(self, image: Any) -> None:
         rgba = np.asarray(image.convert("RGBA"))
         visible = rgba[..., 3] > 0
         if visible.any() and int(np.ptp(rgba[..., 3])) > _SAME:
@@ -71,16 +89,16 @@ class _Alpha:
 def inspect(file: Path, background: Colour = WHITE) -> ImageProperties:
     """Decodes a file to its end. Raises `Bad`."""
     data = read_bytes(file)
-    alpha = _Alpha()
+    stored = _Pixels()
     # Decoding to a smaller size still reads all of a JPEG, with little memory.
-    picture = image_files.read(data, near=(64, 64), background=background, inspect=alpha)
+    picture = image_files.read(data, near=(64, 64), background=background, inspect=stored)
     width, height = picture.size
     is_grey = picture.grey and (not picture.has_alpha or len({*background}) == 1)
     return ImageProperties(
         width, height, is_grey, _digest(data),
         hash=_perceptual_hash(picture.image), thumbnail=image_files.resized(picture.image, THUMBNAIL).tobytes(),
         detail=image_files.resized(picture.image.convert("L"), DETAIL).tobytes(),
-        animated=image_files.is_animated(data), shape_in_alpha=alpha.has_shape,
+        animated=image_files.is_animated(data), shape_in_alpha=stored.has_shape, faint=stored.faint,
         blank=picture.has_alpha and all(high - low <= _SAME for low, high in picture.image.getextrema()),
     )  # fmt: skip
 

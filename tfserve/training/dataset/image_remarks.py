@@ -24,6 +24,7 @@ def review(search: Search) -> None:
     _report_near_duplicates(search, groups)
     search.images = near_duplicates.grouped(search.images, groups)
     _report_transparency(search)
+    _report_faint(search)
     search.remarks += sentence(
         "Only the first image of these multi-image files is used", _paths(search, lambda image: image.animated)
     )
@@ -76,6 +77,19 @@ def _report_transparency(search: Search) -> None:
         search.problems += sentences
     else:
         search.remarks += sentences
+
+
+def _report_faint(search: Search) -> None:
+    """Microscopes and X-ray machines write 8 or 12 bits into files of 16. It is a problem if most images are black."""
+    known = [(image.path, search.properties[image.path]) for image in search.images]
+    faint = [f"{path} ({each.faint[0]} of {each.faint[1]})" for path, each in known if each.faint is not None]
+    sentences = sentence(
+        "These images are (nearly) black, because they have 16 bits per value and use few of them. Scale their values"
+        " so that white is 65535, or save them with 8 bits. Largest values",
+        faint,
+    )
+    is_problem = sum(each.is_black for _, each in known) > MAX_BLANK_SHARE * len(known)
+    (search.problems if is_problem else search.remarks).extend(sentences)
 
 
 def _paths(search: Search, applies: Callable[[ImageProperties], bool]) -> list[str]:

@@ -6,6 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from tfserve.archives import unpacking
+
 MODELS = "models"
 LATEST = "latest"
 METRICS_FILE, KERAS_FILE = "metrics.json", "model.keras"
@@ -54,9 +56,9 @@ def is_in_the_way(latest: Path) -> bool:
 
 def results_folder(project: Path) -> Path:
     """The folder that has `models`: the project, or for `flowers.zip` the folder `flowers` next to it."""
-    return project.with_suffix("") if is_archive(project) else project
+    return unpacking.without_suffix(project) if is_archive(project) else project
 
 
 def is_archive(project: Path) -> bool:
-    """Whether the project is a zip file instead of a folder, even if it has been deleted."""
-    return project.suffix.lower() == ".zip" and not project.is_dir()
+    """Whether the project is a zip or tar file instead of a folder, even if it has been deleted."""
+    return unpacking.is_archive(project.name) and not project.is_dir()

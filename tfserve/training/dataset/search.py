@@ -34,10 +34,12 @@ SYSTEM_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume
 """Names, in lower case, of folders that systems add anywhere."""
 
 NOTE_SUFFIXES = (
-    ".txt", ".json", ".xml", ".csv", ".tsv", ".md", ".yaml", ".yml", ".html", ".ini", ".db", ".pdf",
+    ".txt", ".json", ".xml", ".csv", ".tsv", ".md", ".yaml", ".yml", ".html", ".ini", ".db", ".pdf", ".jsonl",
+    ".ndjson",
 )  # fmt: skip
 OTHER_SUFFIXES = (
-    *NOTE_SUFFIXES, ".zip", ".gz", ".npy", ".npz", ".h5", ".pth", ".onnx", ".tflite", ".mp4", ".mov", ".dng", ".cr2",
+    *NOTE_SUFFIXES, ".zip", ".gz", ".tar", ".tgz", ".npy", ".npz", ".h5", ".pth", ".onnx", ".tflite", ".mp4", ".mov",
+    ".dng", ".cr2",
     ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw", ".svs", ".psd",
 )  # fmt: skip
 """Suffixes of files that are not used as images, such as raw camera data, regardless of their content."""

@@ -195,8 +195,9 @@ class _Files:
         if len(values) > MAX_VALUES and names is None:
             search.problems.append(
                 f"The masks in {search.root} have {len(values)} different values ({', '.join(map(str, values[:8]))},"
-                f" …), at most {MAX_VALUES} are expected without names in labels_info.txt: one for each class. Saved"
-                " with loss, or smoothed? Save them as PNG."
+                f" …), at most {MAX_VALUES} are expected without names in labels_info.txt: one for each class. If each"
+                " object has its own number, give all objects of a class the same one. If the masks were saved with"
+                " loss or smoothed, save them as PNG with the original values."
             )
 
 

@@ -2,8 +2,9 @@
 
 Work is counted in seconds of the processor, which hardly depend on what else the machine does. What a stage takes is
 learnt from earlier runs, by its name, and for stages that are new here from those of this run. How much longer it takes
-than on a quiet machine follows from the processor time that this process has been getting in the last half minute.
-Stages that may not come, such as the training of a candidate that may lose, count by how often they came.
+than on a quiet machine follows from the processor time that this process has been getting in the last half minute, or
+minutes of a long run. Stages that may not come, such as the training of a candidate that may lose, count by how often
+they came.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ OWN_PACE_FROM = 0.1
 """From this share on, a stage's own pace says when it will end."""
 CORES = 1.5
 """That a stage keeps busy unless more is known of it."""
-HALF_LIFE_S = 20.0
-"""In the estimate of how busy the machine is."""
+HALF_LIFE_S, LONGEST_HALF_LIFE_S, LOOK_BACK = 20.0, 300.0, 0.25
+"""In the estimate of how busy the machine is: a run looks back over a share of the time that it has taken, because what
+is to come depends on the load of minutes, not of seconds."""
 QUIET_PRIOR_S = 2.0
 SLOWEST = 100.0
 LEARNING = 0.5
@@ -58,7 +60,8 @@ class Now(NamedTuple):
 class _Expected:
     """`seconds` are those of a quiet ordinary machine on which the stage keeps `cores` busy; `chance` is how likely the
     stage is. `key` is the name under which it is learnt; `fixed` stages come at the end of every run. `work` is what it
-    took of the processor in the end, when a `share` of it was done; it `was_cut` if the budget did not allow more."""
+    took of the processor in the end, when a `share` of it was done; it `was_cut` if the budget did not allow more.
+    Stages that begin without having been expected show nothing about the speed of the machine."""
 
     seconds: float
     cores: float
@@ -70,6 +73,7 @@ class _Expected:
     took: float | None = None
     share: float = 1.0
     was_cut: bool = False
+    is_expected: bool = True
 
 
 class Stage:
@@ -136,6 +140,8 @@ class Clock:
         self._stages: dict[str, _Expected] = {}
         self._dropped: dict[str, float] = {}
         self._whole: _Expected | None = None
+        #: whether more than the start is expected; stages that just began don't count
+        self._is_planned = False
         self._limit = math.inf
         self._current: Stage | None = None
         self._seen = self.began
@@ -146,7 +152,7 @@ class Clock:
     @property
     def speed(self) -> float:
         """Processor seconds that this machine takes for one of an ordinary machine."""
-        done = [each for each in self._stages.values() if each.work is not None]
+        done = [each for each in self._stages.values() if each.work is not None and each.is_expected]
         work = sum(each.work or 0.0 for each in done)
         expected = sum(each.seconds * each.cores * each.share for each in done)
         return (self._kept.get(SPEED, 1.0) * PRIOR_S + work) / (PRIOR_S + expected)
@@ -163,9 +169,13 @@ class Clock:
             cores = self._cores(current.name)
         wall, work = now.wall - self._seen.wall, now.processor - self._seen.processor
         if wall > 0.2:
-            fade = 0.5 ** (wall / HALF_LIFE_S)
+            fade = 0.5 ** (wall / self._half_life_s)
             self._wall, self._quiet = self._wall * fade + wall, self._quiet * fade + work / cores
             self._seen = now
+
+    @property
+    def _half_life_s(self) -> float:
+        return min(max(HALF_LIFE_S, LOOK_BACK * (self.now().wall - self.began.wall)), LONGEST_HALF_LIFE_S)
 
     # --- stages
 
@@ -177,6 +187,7 @@ class Clock:
 
         `key` is what it is learnt under, if its name says too little; others are learnt under their names.
         """
+        self._is_planned = self._is_planned or name != START
         if name not in self._stages or self._stages[name].took is None:
             likely = self._kept.get(self._chance_key(name), chance) if chance < 1 else 1.0
             self._stages[name] = _Expected(seconds, cores, key or _kind(name), likely, fixed, chance < 1)
@@ -200,7 +211,7 @@ class Clock:
     @contextmanager
     def stage(self, name: str, message: str | None = None) -> Iterator[Stage]:
         """Measures a stage and reports its beginning."""
-        expected = self._stages.setdefault(name, _Expected(1.0, CORES, _kind(name)))
+        expected = self._stages.setdefault(name, _Expected(1.0, CORES, _kind(name), is_expected=False))
         expected.chance = 1.0
         self.observe()
         before, stage = self._current, Stage(self, name)
@@ -213,6 +224,7 @@ class Clock:
             now = self.now()
             expected.took, expected.work = now.wall - stage.began.wall, now.processor - stage.began.processor
             expected.share, expected.was_cut = stage.share or 1.0, self.is_over
+            self.learns = self.learns and not self.ends_early()
         finally:
             self._current = before
 
@@ -223,14 +235,15 @@ class Clock:
         done = sum(self._work(name) for name, each in stages if each.took is not None)
         if current is not None:
             done += current.share * self._work(current.name)
-        total = sum(self._work(name) * each.chance for name, each in stages)
+        total = max(sum(self._work(name) * each.chance for name, each in stages), self._unplanned())
         return min(FIRST + (LAST - FIRST) * done / max(total, 1e-9), COMPLETE)
 
     def time_left(self) -> float:
         """Seconds."""
         left = sum(self.quiet_s(name) * each.chance for name, each in self._stages.items() if each.took is None)
-        if self._whole is not None and set(self._stages) <= {START}:
-            left += self._work_of(self._whole) / self._whole.cores
+        if whole := self._unplanned():
+            done = sum(each.work or 0.0 for name, each in self._stages.items() if name != START)
+            left += max(whole - done, 0.0) / CORES
         fixed = sum(self.quiet_s(name) for name in self._fixed())
         return min(left * self.slowdown, max(self.budget_left_s, fixed * self.slowdown))
 
@@ -311,6 +324,10 @@ class Clock:
     def _work(self, name: str) -> float:
         """Processor seconds."""
         return self._work_of(self._stages[name])
+
+    def _unplanned(self) -> float:
+        """Processor seconds of the whole run until its stages are known, then 0."""
+        return 0.0 if self._whole is None or self._is_planned else self._work_of(self._whole)
 
     def _work_of(self, each: _Expected) -> float:
         return each.seconds * each.cores * self._kept.get(each.key, self.speed)

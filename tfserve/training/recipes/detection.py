@@ -110,7 +110,7 @@ def train(run: Run) -> dict[str, Any]:
     with run.clock.stage(PLOTS, "Drawing plots"), run.optional("A plot"):
         _draw(run, state, parts, truths, predictions, measured)
     with run.optional("A page of examples"):
-        names = [image.path for image in measured_images]
+        names = [run.name(index) for index in parts.held_out]
         box_examples.write(
             run.aside, names, lambda at: run.pixels(parts.held_out[at]), truths, predictions, run.min_score
         )

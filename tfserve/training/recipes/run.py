@@ -28,6 +28,7 @@ from tfserve.training.dataset import image_reading as images
 from tfserve.training.dataset import project_folders
 from tfserve.training.dataset.dataset_index import Findings
 from tfserve.training.dataset.decoded_images import Store
+from tfserve.training.dataset.layouts import archives
 from tfserve.training.early_end import EarlyEnd
 from tfserve.training.fit import budget, warm_start
 from tfserve.training.fit.checkpoints import Checkpoints, State
@@ -127,6 +128,10 @@ class Run:
     def file(self, index: int) -> Path:
         """The nth good image."""
         return self.project / self.findings.images[index].path
+
+    def name(self, index: int) -> str:
+        """What reports call the nth good image."""
+        return archives.inside(self.findings.images[index].path)
 
     def store(self, stage: str, what: str, shape: Sequence[int], read: Callable[[int], Array]) -> Store:
         """An array for each good image, read in a stage of this name."""

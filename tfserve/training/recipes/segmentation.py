@@ -148,7 +148,7 @@ def _write_examples(run: Run, indices: Array, small: Array) -> None:
         size = thumbnail_size(image, mask_examples.SIDE)
         true = shrunk(measured_mask(run, indices[at]), size)
         known = np.where(true < len(run.findings.labels), true, 0)  # ignored pixels look like the background
-        examples.append((image.path, run.pixels(indices[at], size), known, shrunk(small[at], size)))
+        examples.append((run.name(indices[at]), run.pixels(indices[at], size), known, shrunk(small[at], size)))
     mask_examples.write(run.aside, examples)
 
 

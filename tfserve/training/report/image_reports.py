@@ -25,7 +25,7 @@ def write(run: Run, delivered: Delivered, indices: Array, truth: Array, probabil
     """`indices` are the held-out images, `probabilities` is (held-out, classes). A file that fails becomes a note."""
     names = run.findings.names
     with run.optional(single_images.HELD_OUT_FILE):
-        paths = [run.findings.images[index].path for index in indices]
+        paths = [run.name(index) for index in indices]
         single_images.write_held_out(run.aside / single_images.HELD_OUT_FILE, paths, truth, probabilities, names)
     with run.optional(single_images.LABEL_NEXT_FILE):
         _label_next(run, delivered, names)

@@ -1,4 +1,4 @@
-"""Zip files with a data set, unpacked into a folder of the task: never outside it, and within limits."""
+"""Zip and tar files with a data set, unpacked into a folder of the task: never outside it, and within limits."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from tfserve.archives.entries import BadArchive, Entry, entry_problem, expansion_problem
-from tfserve.archives.unpacking import WrongSize, copy_exactly
-from tfserve.archives.zip_archive import ZipArchive
+from tfserve.archives import unpacking
+from tfserve.archives.entries import MAX_RATIO, ArchiveTooLarge, BadArchive, Entry, entry_problem, expansion_problem
+from tfserve.archives.unpacking import Archive, WrongSize, copy_exactly, without_suffix
 from tfserve.errors import OutOfSpace
 from tfserve.runtimes.error_summary import cause
 from tfserve.training.atomic_files import is_disk_full
@@ -17,13 +17,29 @@ from tfserve.training.dataset import image_reading
 from tfserve.training.dataset.project_folders import is_archive
 from tfserve.training.dataset.search import IGNORED_FOLDERS, Search, shown
 
-SUFFIXES = (*image_reading.SUFFIXES, ".csv", ".tsv", ".txt", ".json", ".yaml", ".yml", ".xml", ".names")
+SUFFIXES = (
+    *image_reading.SUFFIXES,
+    ".csv",
+    ".tsv",
+    ".txt",
+    ".json",
+    ".jsonl",
+    ".ndjson",
+    ".yaml",
+    ".yml",
+    ".xml",
+    ".names",
+)
 MAX_FILES = 1_000_000
 MAX_BYTES = 64 * 2**30
 MAX_PACKED_MASK = 2**20
 """Images and masks hardly shrink, so larger files may not have more than a hundred times their packed size."""
 MAX_LEVELS = 3
 """Archives in archives: what a site for downloads puts around the archive of a data set."""
+
+
+UNPACKED = "unpacked"
+TOO_LARGE = "it needs more than half of the free disk space"
 
 
 @dataclass
@@ -34,7 +50,7 @@ class _Left:
 
 
 def unpack(search: Search) -> bool:
-    """Unpacks the project itself, or the zip files in its folder, and makes that the root. False without zip files.
+    """Unpacks the project itself, or the archives in its folder, and makes that the root. False without archives.
 
     Several archives, such as `train.zip` and `test.zip`, become folders next to each other.
     """
@@ -43,13 +59,18 @@ def unpack(search: Search) -> bool:
     if not archives:
         return False
     base = search.project.parent if is_whole else search.root
-    shutil.rmtree(search.work("unpacked"), ignore_errors=True)
-    folder, left = search.work("unpacked"), _Left()
-    targets = [folder / archive.relative_to(base).with_suffix("") for archive in archives]
+    shutil.rmtree(search.work(UNPACKED), ignore_errors=True)
+    folder, left = search.work(UNPACKED), _Left()
+    targets = [folder / without_suffix(archive.relative_to(base)) for archive in archives]
     for archive, target in zip(archives, targets, strict=True):
         _unpack(search, archive, target, archive, left, MAX_LEVELS)
     search.root = targets[0] if len(archives) == 1 else folder
     return True
+
+
+def inside(path: str) -> str:
+    """The path of an image in the index, as people know it: without the folder in which archives were unpacked."""
+    return path.partition(f"/derived/{UNPACKED}/")[2] or path
 
 
 def _unpack(search: Search, archive: Path, folder: Path, shown_as: Path, left: _Left, levels: int) -> None:
@@ -61,13 +82,19 @@ def _unpack(search: Search, archive: Path, folder: Path, shown_as: Path, left: _
     for inner in _archives(search, folder):
         aside = folder.parent / f".{inner.name}"
         inner.rename(aside)
-        target = inner.with_suffix("")
+        target = without_suffix(inner)
         _unpack(search, aside, target, shown_as / inner.relative_to(folder), left, levels - 1)
         aside.unlink()
 
 
 def _archives(search: Search, folder: Path) -> list[Path]:
-    return [path for path in search.below(folder, (".zip",)) if path.is_file()]
+    found = search.below(folder, (".zip", ".tar", ".gz", ".tgz"))
+    return [path for path in found if unpacking.is_archive(path.name) and path.is_file()]
+
+
+def format_of(search: Search) -> str:
+    """Which archives the root was unpacked from: `zip` or `tar`."""
+    return "zip" if any(_suffix_of(path) == "zip" for path in search.unpacked.values()) else "tar"
 
 
 class _Unpacking:
@@ -80,27 +107,38 @@ class _Unpacking:
         self._folder = folder
         self._left = left
         self._budget = MAX_BYTES
-        self._suffixes: tuple[str, ...] = SUFFIXES
+        self._takes_archives = False
 
     def run(self) -> None:
         self._folder.mkdir(parents=True, mode=0o700, exist_ok=True)
         self._budget = min(MAX_BYTES, shutil.disk_usage(self._folder).free // 2)
         try:
-            with ZipArchive(self._file, name=self._archive.name, max_files=self._left.files) as archive:
+            with unpacking.opened(
+                self._file, self._archive.name, self._most_bytes(), max_files=self._left.files
+            ) as archive:
                 self._left.files -= len(archive.entries)
                 if not any(_suffix(entry) in image_reading.SUFFIXES for entry in archive.entries):
-                    self._suffixes = (*SUFFIXES, ".zip")
+                    self._takes_archives = True
                 self._extract_all(archive)
+        except ArchiveTooLarge:
+            self._search.problems.append(
+                f"{self._archive} can't be unpacked: {TOO_LARGE}, or unpacks to more than {MAX_RATIO} times its size."
+            )
         except BadArchive as refused:
             self._search.problems.append(f"{self._archive} can't be unpacked: {refused.detail['problem']}.")
         except Exception as error:  # as above
             if is_disk_full(error):
                 raise OutOfSpace(cause=f"{self._archive} can't be unpacked: {error}") from error
             self._search.problems.append(
-                f"{self._archive} can't be unpacked: it is not a valid zip file ({cause(error)})."
+                f"{self._archive} can't be unpacked: it is not a valid {_suffix_of(self._archive)} file"
+                f" ({cause(error)})."
             )
 
-    def _extract_all(self, archive: ZipArchive) -> None:
+    def _most_bytes(self) -> int:
+        """What a tar file may hold, which has to be unpacked to be listed."""
+        return min(self._budget, max(unpacking.FREE_RATIO_BYTES, MAX_RATIO * self._file.stat().st_size))
+
+    def _extract_all(self, archive: Archive) -> None:
         for entry in archive.entries:
             if path := self._destination(entry):
                 try:
@@ -125,17 +163,17 @@ class _Unpacking:
             return None  # hidden files, and what macOS adds
         if (problem := entry_problem(entry)) is not None:
             self._skip(entry, problem)
-        elif entry.size > image_reading.MAX_FILE_BYTES and _suffix(entry) != ".zip":
+        elif entry.size > image_reading.MAX_FILE_BYTES and not _is_archive(entry):
             self._skip(entry, f"huge: {entry.size // 2**20} MiB")
-        elif (problem := expansion_problem(entry.size, entry.packed or 0, beyond=MAX_PACKED_MASK)) is not None:
+        elif (problem := _expansion_problem(entry)) is not None:
             self._skip(entry, problem)
-        elif _suffix(entry) not in self._suffixes:
+        elif _suffix(entry) not in SUFFIXES and not (self._takes_archives and _is_archive(entry)):
             self._skip(entry, "not an image, mask, table or annotation file")
         else:
             return self._folder.joinpath(*parts)
         return None
 
-    def _extract(self, archive: ZipArchive, entry: Entry, path: Path) -> None:
+    def _extract(self, archive: Archive, entry: Entry, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with archive.open(entry) as packed, path.open("xb") as file:
             try:
@@ -148,11 +186,24 @@ class _Unpacking:
     def _spend(self, size: int) -> None:
         self._budget -= size
         if self._budget < 0:
-            raise BadArchive(name=self._archive.name, problem="it needs more than half of the free disk space")
+            raise BadArchive(name=self._archive.name, problem=TOO_LARGE)
 
     def _skip(self, entry: Entry, reason: str, *, bad: bool = False) -> None:
         name = unicodedata.normalize("NFC", entry.name)
         self._search.skip(self._archive / shown(name).lstrip("/"), reason, bad=bad)
+
+
+def _expansion_problem(entry: Entry) -> str | None:
+    """Only zip files know the packed size of each file; all of a tar file counts towards the limit on the disk."""
+    return None if entry.packed is None else expansion_problem(entry.size, entry.packed, beyond=MAX_PACKED_MASK)
+
+
+def _is_archive(entry: Entry) -> bool:
+    return bool(entry.key) and unpacking.is_archive(entry.key[-1])
+
+
+def _suffix_of(archive: Path) -> str:
+    return "zip" if archive.suffix.lower() == ".zip" else "tar"
 
 
 def _suffix(entry: Entry) -> str:

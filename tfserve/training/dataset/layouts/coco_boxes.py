@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tfserve.training.dataset import coco
-from tfserve.training.dataset.box_files import Annotations, Marked, RawBox, around, size_of
+from tfserve.training.dataset.box_files import Annotations, Marked, RawBox, around, around_bits, size_of
 from tfserve.training.dataset.layouts.image_index import ImageIndex
 from tfserve.training.dataset.layouts.parts import part_of, part_of_path
 from tfserve.training.dataset.layouts.polygons import BadShape, check_size, outline, run_lengths
@@ -136,18 +134,11 @@ def _around(segmentation: Any) -> tuple[float, float, float, float] | None:
     try:
         if isinstance(segmentation, dict):
             height, width = segmentation["size"]
-            return _around_bits(run_lengths(segmentation, check_size(width, height)))
+            return around_bits(run_lengths(segmentation, check_size(width, height)))
         points = [point for numbers in segmentation for point in outline(numbers)]
         return around([side for point in points for side in point]) if points else None
     except (BadShape, KeyError, TypeError, ValueError):
         return None
-
-
-def _around_bits(bits: Any) -> tuple[float, float, float, float] | None:
-    rows, columns = np.flatnonzero(bits.any(axis=1)), np.flatnonzero(bits.any(axis=0))
-    if not len(rows):
-        return None
-    return float(columns[0]), float(rows[0]), float(np.ptp(columns)) + 1, float(np.ptp(rows)) + 1
 
 
 def _part_of(path: Path) -> str:

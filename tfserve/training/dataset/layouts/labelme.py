@@ -58,7 +58,7 @@ def find(search: Search, index: ImageIndex) -> dict[Path, Annotated] | None:
         return None
     search.layout = f"labelme: {len(found)} images with a JSON file of outlines each"
     for kind, count in left_out.items():
-        search.remarks.append(f"{count} shapes of type {kind!r} have no area and were left out of the masks.")
+        search.remarks.append(f"{count} shapes of type {kind!r} have no area and were left out.")
     return found
 
 

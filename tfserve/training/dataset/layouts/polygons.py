@@ -79,10 +79,20 @@ def rectangle(one: Sequence[float], other: Sequence[float]) -> list[tuple[float,
     return [(left, top), (right, top), (right, bottom), (left, bottom)]
 
 
-def circle(centre: Sequence[float], edge: Sequence[float], points: int = 72) -> list[tuple[float, float]]:
-    (x, y), radius = centre, math.dist(centre, edge)
+def circle(centre: Sequence[float], edge: Sequence[float]) -> list[tuple[float, float]]:
+    radius = math.dist(centre, edge)
+    return ellipse(centre, radius, radius)
+
+
+def ellipse(
+    centre: Sequence[float], across: float, down: float, turned: float = 0.0, points: int = 72
+) -> list[tuple[float, float]]:
+    """`across` and `down` are radii, `turned` is an angle in radians, clockwise."""
+    x, y = centre
+    cos, sin = math.cos(turned), math.sin(turned)
     angles = [2 * math.pi * n / points for n in range(points)]
-    return [(x + radius * math.cos(angle), y + radius * math.sin(angle)) for angle in angles]
+    ring = [(across * math.cos(angle), down * math.sin(angle)) for angle in angles]
+    return [(x + a * cos - b * sin, y + a * sin + b * cos) for a, b in ring]
 
 
 def run_lengths(rle: Any, size: tuple[int, int]) -> Array:

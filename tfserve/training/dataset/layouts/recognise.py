@@ -9,7 +9,17 @@ from pathlib import Path
 from typing import TypeVar
 
 from tfserve.training.dataset import image_reading
-from tfserve.training.dataset.layouts import archives, class_folders, coco_masks, labelme, mask_pairs, tables
+from tfserve.training.dataset.layouts import (
+    archives,
+    class_folders,
+    coco_masks,
+    file_names,
+    labelme,
+    mask_pairs,
+    tables,
+    via_masks,
+    yolo_masks,
+)
 from tfserve.training.dataset.layouts.image_index import ImageIndex
 from tfserve.training.dataset.layouts.parts import own_split
 from tfserve.training.dataset.layouts.polygons import Annotated
@@ -18,13 +28,14 @@ from tfserve.training.dataset.search import Labelled, Search
 MAX_TYPES = 6
 
 CLASSIFICATION_LAYOUTS = (
-    "images/<class>/<image>; <class>/<image>; train|validation|test/<class>/<image>; a CSV file with the columns file"
-    " and label; a zip file with one of these"
+    "images/<class>/<image>; <class>/<image>; train|validation|test/<class>/<image>; a CSV or JSON file with the"
+    " columns file and label; the class in the names of files (cat_001.jpg); a zip or tar file with one of these"
 )
 SEGMENTATION_LAYOUTS = (
     "images/ and labels/ (or masks/, annotations/) with files of the same name; JPEGImages/ and SegmentationClass/"
     " (VOC); leftImg8bit/ and gtFine/ (Cityscapes); train/ and trainannot/ (CamVid); <name>.jpg and <name>_mask.png;"
-    " images with labelme JSON files; images and a COCO JSON file; a zip file with one of these"
+    " images with labelme JSON files; images and a JSON file of COCO or the VGG Image Annotator; images and YOLO text"
+    " files with outlines; a zip or tar file with one of these"
 )
 
 T = TypeVar("T")
@@ -63,7 +74,7 @@ def _found(search: Search, find: Callable[[], T | None], accepted: str) -> T | N
     found = find()
     if found is None and archives.unpack(search):
         found = find()
-        search.layout += ", unpacked from a zip file"
+        search.layout += f", unpacked from a {archives.format_of(search)} file"
     if found is None:
         search.layout = ""
         search.problems.append(
@@ -88,8 +99,9 @@ def _classified(search: Search, groups: str) -> Classified | None:
         return Classified(tables.labelled(search, labelled, index), columns)
     base = class_folders.wrapped(search)
     if not class_folders.looks_like_classes(search, base):
+        named = file_names.find(search, index) if not found else None
         search.hint = tables.hint(search, found)
-        return None
+        return Classified(named) if named else None
     files = class_folders.find(search, base) or []
     return Classified(tables.attach(search, files, found, index), columns)
 
@@ -110,6 +122,10 @@ def _segmented(search: Search) -> Segmented | None:
         return _drawn(drawn.annotated, drawn.numbers)
     if annotated := labelme.find(search, index):
         return _drawn(annotated, {})
+    if annotated := via_masks.find(search, index):
+        return _drawn(annotated, {})
+    if outlined := yolo_masks.find(search, index):
+        return _drawn(outlined.annotated, outlined.numbers)
     pairs = mask_pairs.find(search)
     if pairs is None:
         return None
@@ -126,7 +142,7 @@ def what_is_there(search: Search) -> str:
     if not search.project.exists():
         return "no such folder"
     if not search.root.is_dir():
-        return "a file that is not a zip archive"
+        return "a file that is not an archive (.zip, .tar, .tar.gz, .tgz)"
     folders = search.data_folders(search.root)
     names = ", ".join(f"{path.name}/" for path in folders[:5]) + (", …" if len(folders) > 5 else "")
     types = Counter(path.suffix.lower() or "no suffix" for path in search.below(search.root, ()))

@@ -1,4 +1,4 @@
-"""A table of files and labels (CSV, tab or semicolon separated, with or without a header), as people write them."""
+"""A table of files and labels (CSV, JSON, tabs, semicolons or blanks; with or without a header), as people write it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path, PurePath
 
 from tfserve.training.dataset import image_reading, text_reading
 from tfserve.training.dataset.labels import INFO_FILE
+from tfserve.training.dataset.layouts import json_records
 from tfserve.training.dataset.layouts.image_index import ImageIndex
 from tfserve.training.dataset.layouts.parts import in_words, own_split, part_of, part_of_path
 from tfserve.training.dataset.search import Labelled, Search, same_form, sentence, words
@@ -29,7 +30,7 @@ FILE_HEADERS = words(
 LABEL_HEADERS = words(
     "label labels class classes class_name classname class_label category categories category_name target targets"
     " tag annotation species breed type y label_name labelname truth ground_truth diagnosis dx disease genus"
-    " class_id classid label_id category_id klasse bezeichnung"
+    " class_id classid label_id category_id klasse bezeichnung choice choices display_name displayname"
 )
 SPLIT_HEADERS = words("split set subset partition part fold data_set dataset usage phase")
 GROUP_HEADERS = words(
@@ -72,8 +73,10 @@ class Table:
 
 def read_all(search: Search, index: ImageIndex, groups: str = "auto") -> list[Table]:
     """The tables in the root and in the folders two levels below that name at least one of its images."""
-    files = [path for path in search.below(search.root, SUFFIXES, depth=2) if path.name.lower() != INFO_FILE]
-    found = [table for path in files[:MAX_TABLES] if (table := _table(path, index, groups))]
+    texts = [path for path in search.below(search.root, SUFFIXES, depth=2) if path.name.lower() != INFO_FILE]
+    lists = search.below(search.root, json_records.SUFFIXES, depth=2)
+    files = texts[:MAX_TABLES] + lists[:MAX_TABLES]  # there may be a JSON file for each image
+    found = [table for path in files if (table := _table(path, index, groups))]
     labelled = [table for table in found if table.has_labels]
     return labelled or found
 
@@ -129,7 +132,7 @@ def _read_row(search: Search, table: Table, row: list[str], number: int, index: 
         return None
     path = index.find(name, table.path.parent) if name else None
     labels = table.label_of(row)
-    where = f"{search.name(table.path)}, line {number}"
+    where = place(search, table.path, number)
     if path is None:
         search.skip(search.root / (name or "(no name)")[:200], f"missing: named in {where}", bad=True)
     elif not labels:
@@ -141,6 +144,13 @@ def _read_row(search: Search, table: Table, row: list[str], number: int, index: 
             path, same_form(labels[0]), _part(table, row, index.relative(path)), table.cell(row, table.group)
         )
     return None
+
+
+def place(search: Search, path: Path, number: int) -> str:
+    """Where the row with this number is, for messages. A record of JSON has no line."""
+    if path.suffix.lower() in json_records.SUFFIXES:
+        return f"{search.name(path)}, entry {number - 1}"
+    return f"{search.name(path)}, line {number}"
 
 
 def _part(table: Table, row: list[str], file: PurePath) -> str:
@@ -205,14 +215,14 @@ def hint(search: Search, tables: Sequence[Table]) -> str:
 
 def _table(path: Path, index: ImageIndex, groups: str) -> Table | None:
     """None for a file that does not name images of this project."""
-    rows = _rows(path)
-    if not rows or len(rows[0]) < 2:
+    cells = rows(path)
+    if len(cells) < 2 or len(cells[0]) < 2:
         return None
-    header = [cell.strip() for cell in rows[0]]
-    file, has_header = _file_column(header, rows, index, path.parent)
+    header = [cell.strip() for cell in cells[0]]
+    file, has_header = file_column(header, cells, index, path.parent)
     if file < 0:
         return None
-    table = Table(path, header if has_header else [], rows[1:] if has_header else rows, file)
+    table = Table(path, header if has_header else [], cells[1:] if has_header else cells, file)
     width = max(map(len, table.rows[:SAMPLE]), default=0)
     others = [column for column in range(width) if column != file and not _is_row_number(table.header, column)]
     table.split = _column(table, others, SPLIT_HEADERS, all_parts=True)
@@ -225,7 +235,11 @@ def _table(path: Path, index: ImageIndex, groups: str) -> Table | None:
     return table
 
 
-def _rows(path: Path) -> list[list[str]]:
+def rows(path: Path) -> list[list[str]]:
+    """The cells of a table; empty for other files."""
+    if path.suffix.lower() in json_records.SUFFIXES:
+        records = json_records.read(path)
+        return json_records.table(records) if len(records) > 1 else []
     text = _text(path)
     lines = text.splitlines()[:SAMPLE]
     widths = {each: _width(lines, each) for each in ",;\t|"}
@@ -235,8 +249,8 @@ def _rows(path: Path) -> list[list[str]]:
     if _width(lines, delimiter) < 2:
         return []
     try:
-        rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
-        return [row for row in rows if row and not row[0].startswith("#")]
+        read = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+        return [row for row in read if row and not row[0].startswith("#")]
     except csv.Error:
         return []
 
@@ -263,18 +277,18 @@ def _text(path: Path) -> str:
         return ""
 
 
-def _file_column(header: list[str], rows: list[list[str]], index: ImageIndex, near: Path) -> tuple[int, bool]:
+def file_column(header: list[str], rows: list[list[str]], index: ImageIndex, near: Path) -> tuple[int, bool]:
     """The column with names of image files, and whether the first row is a header; -1 if there is no such column."""
 
     def names_file(row: Sequence[str], column: int) -> bool:
         return column < len(row) and bool(row[column].strip()) and index.find(row[column], near) is not None
 
-    named = [column for column, name in enumerate(header) if _plain(name) in FILE_HEADERS]
+    named = [column for column, name in enumerate(header) if plain(name) in FILE_HEADERS]
     shares = {column: sum(names_file(row, column) for row in rows[1 : SAMPLE + 1]) for column in range(len(header))}
     best = max(shares, key=lambda column: (shares[column], column in named))
     if shares[best]:
         return best, not names_file(rows[0], best)
-    is_table = named and any(_plain(name) in LABEL_HEADERS for name in header)
+    is_table = named and any(plain(name) in LABEL_HEADERS for name in header)
     return (named[0], True) if is_table and _names_images(rows, named[0]) else (-1, False)
 
 
@@ -293,8 +307,8 @@ def _column(
 
     for column in columns:
         name = table.header[column] if column < len(table.header) else ""
-        plain = name.lower() if exact else _plain(name)
-        if plain and plain in names and fits(column):
+        known = name.lower() if exact else plain(name)
+        if known and known in names and fits(column):
             return column
     if all_parts and not table.header:
         return next((column for column in columns if fits(column)), -1)
@@ -306,10 +320,14 @@ def _label_column(table: Table, others: Sequence[int]) -> int:
     free = [column for column in others if column not in (table.split, table.group)]
     if not table.header:
         return free[0] if free else -1
-    named = [column for column in free if column < len(table.header) and _plain(table.header[column]) in LABEL_HEADERS]
+    named = [column for column in free if column < len(table.header) and plain(table.header[column]) in LABEL_HEADERS]
     if named:
-        return min(named, key=lambda column: _plain(table.header[column]).endswith("id"))
+        return min(named, key=lambda each: (not _varies(table, each), plain(table.header[each]).endswith("id")))
     return free[0] if len(free) == 1 and _repeats(table, free[0]) else -1
+
+
+def _varies(table: Table, column: int) -> bool:
+    return len({table.cell(row, column) for row in table.rows}) > 1
 
 
 def _repeats(table: Table, column: int) -> bool:
@@ -320,7 +338,7 @@ def _repeats(table: Table, column: int) -> bool:
 
 def _one_hot(table: Table, columns: Sequence[int]) -> tuple[int, ...]:
     """The columns of 0 and 1 of a table that has nothing else, two at least."""
-    if any(_plain(name) in LABEL_HEADERS for name in table.header):
+    if any(plain(name) in LABEL_HEADERS for name in table.header):
         return ()
     of_numbers = [
         column
@@ -346,6 +364,6 @@ def _is_row_number(header: Sequence[str], column: int) -> bool:
     return column < len(header) and header[column].lower() in ("", "unnamed: 0", "index")
 
 
-def _plain(header: str) -> str:
-    """`Image Name` → `image_name`."""
+def plain(header: str) -> str:
+    """The name of a column as it is compared: `Image Name` → `image_name`."""
     return "_".join(header.strip().strip('"').lower().replace("-", " ").replace("_", " ").split())

@@ -19,6 +19,15 @@ Size = tuple[int, int]
 """Width and height."""
 
 
+def upright_size(image: Path) -> Size | None:
+    """The size of an image as it is displayed; None for one that can't be read, which is reported elsewhere."""
+    try:
+        stored, orientation = image_files.stored(read_bytes(image))
+    except BadImage:
+        return None
+    return stored[::-1] if orientation in ROTATED else stored
+
+
 def orientations(
     sizes: Mapping[Path, Size], images: Mapping[Path, tuple[Path, Size]]
 ) -> tuple[dict[Path, int], set[Path]]:

@@ -299,7 +299,8 @@ async def project_folder(context: Context, path: str) -> Path:
         raise Invalid(f"Cannot read projectDir {path[:200]!r}: {error.strerror}.") from None
     if not found:
         raise Invalid(
-            f"projectDir {path[:200]!r} not found on the server. Give the path of the project folder or of a zip file."
+            f"projectDir {path[:200]!r} not found on the server. Give the path of the project folder or of a zip or tar"
+            " file."
         )
     return folder
 

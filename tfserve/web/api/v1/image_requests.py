@@ -7,8 +7,9 @@
 A classification returns `{"predictions": [{"label", "score", "top": [{"label", "score"}, …]}]}` with the `?top=k` (5)
 best classes, and their `display` names if the model has them. A segmentation returns one mask as a PNG, or several as
 `{"predictions": [{"mask": {"b64"}, "height", "width"}]}`.
-A detection returns `{"predictions": [{"boxes": [{"box": [left, top, right, bottom], "label", "score"}, …]}]}`, best
-first, in pixels of the file, filtered by `?min_score=` (default: chosen by the training) and `?top=k`.
+A detection returns `{"predictions": [{"boxes": [{"box": [left, top, right, bottom], "label", "score"}, …]}]}`, with
+`display` names as well, best first, in pixels of the file, filtered by `?min_score=` (default: chosen by the training)
+and `?top=k`.
 """
 
 from __future__ import annotations
@@ -89,8 +90,7 @@ def write(model: Model, result: Result, head: Head) -> bytes:
         raise Invalid(
             f"The outputs of {IMAGE_BYTES!r} are {list(result.outputs)}; expected 'probabilities', 'mask' or 'boxes'."
         )
-    image = model.info.image or {}
-    names = Names(image.get("labels") or [], image.get("display") or [])
+    names = Names.of_model(model)
     top = min(_top(head), chances.shape[1])
     own = result.outputs.get("label")
     rows = [_classified(row, names, top, own[n] if own is not None else None) for n, row in enumerate(chances)]
@@ -102,6 +102,15 @@ class Names(NamedTuple):
 
     labels: list[str]
     display: list[str]
+
+    @classmethod
+    def of_model(cls, model: Model) -> Names:
+        image = model.info.image or {}
+        return cls(image.get("labels") or [], image.get("display") or [])
+
+    def of_label(self, label: str) -> dict[str, str]:
+        """A label that the model has computed itself."""
+        return self.of(self.labels.index(label)) if label in self.labels else {"label": label}
 
     def of(self, number: int) -> dict[str, str]:
         label = {"label": self.labels[number] if number < len(self.labels) else str(number)}
@@ -123,12 +132,12 @@ def _write_boxes(model: Model, result: Result, head: Head) -> bytes:
         raise Invalid(f"The outputs of {IMAGE_BYTES!r} are {list(result.outputs)}: {', '.join(missing)} missing.")
     most = _top(head, MAX_TOP)
     least = _min_score(head, float((model.info.image or {}).get("min_score", 0.0)))
-    rows = []
+    known, rows = Names.of_model(model), []
     for boxes, scores, labels, count in zip(*(result.outputs[name] for name in names), strict=True):
         kept = [n for n in range(min(int(count), most)) if scores[n] >= least]
         rows.append({
             "boxes": [
-                {"box": boxes[n].round(2), "label": labels[n].decode(errors="replace"), "score": scores[n]}
+                {"box": boxes[n].round(2), **known.of_label(labels[n].decode(errors="replace")), "score": scores[n]}
                 for n in kept
             ]
         })  # fmt: skip

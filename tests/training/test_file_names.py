@@ -1,0 +1,77 @@
+"""Classes in the names of files: taken only if they are certain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from layout_projects import counts, examined, good, parts
+from projects import noise
+from test_examination import only
+
+LAYOUT = "the class in the names of files"
+
+
+def named(folder: Path, *names: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, name in enumerate(names):
+        noise(hash((str(folder), number)) % 2**31).save(folder / name)
+    return folder
+
+
+def numbered(pattern: str, *words: str, count: int = 4) -> list[str]:
+    return [pattern.format(word=word, number=number) for word in words for number in range(count)]
+
+
+@pytest.mark.parametrize("folder", [".", "images", "set/images"])
+@pytest.mark.parametrize(
+    "pattern",
+    ["{word}.{number}.png", "{word}_{number:03}.png", "{word} ({number}).png", "{word}{number}.png",
+     "{number:04}_{word}.png", "{word}-7-{number}.png"],
+)  # fmt: skip
+def test_a_word_and_a_number_is_a_class(tmp_path: Path, folder: str, pattern: str) -> None:
+    named(tmp_path / "p" / folder, *numbered(pattern, "cat", "Great Dane"))
+    found = good(tmp_path / "p")
+    assert (found.layout.startswith(LAYOUT), counts(found)) == (True, {"Great Dane": 4, "cat": 4})
+    only(found.remarks, "The classes were taken from the names of the files: Great Dane, cat.")
+
+
+def test_classes_with_numbers_of_their_own_are_kept(tmp_path: Path) -> None:
+    named(tmp_path / "p", *numbered("type{word}_{number:03}.png", "1", "2"))
+    assert counts(good(tmp_path / "p")) == {"type1": 4, "type2": 4}
+
+
+def test_parts_of_a_split_are_kept_and_images_without_a_class_left_out(tmp_path: Path) -> None:
+    named(tmp_path / "p" / "train", *numbered("{word}.{number}.png", "cat", "dog"))
+    named(tmp_path / "p" / "val", *numbered("{word}.{number}.png", "cat", "dog", count=2))
+    named(tmp_path / "p" / "test", "1.png", "2.png")
+    found = good(tmp_path / "p")
+    assert (counts(found), parts(found)) == ({"cat": 6, "dog": 6}, {"train": 8, "validation": 4})
+    assert {each.path for each in found.skipped} == {"test/1.png", "test/2.png"}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        numbered("{word}_{number:04}.png", "IMG", "DSC"),
+        numbered("{word}{number}.png", "IMG_2024_", "holiday"),
+        numbered("{word} {number}.png", "Screenshot from 2024", "Screenshot from 2025"),
+        numbered("{word}{number}.png", "Picture", "lake"),
+        numbered("{word}_{number}.png", "cat"),
+        [*numbered("{word}_{number}.png", "cat", "dog"), "readme.png"],
+        [*numbered("{word}_{number}.png", "cat", "dog"), "bird_1.png"],
+        [f"{number}.png" for number in range(8)],
+        [f"title{letter}1.png" for letter in "abcdefgh"],
+    ],
+)
+def test_names_that_are_not_certain_are_not_used(tmp_path: Path, names: list[str]) -> None:
+    named(tmp_path / "p" / "images", *names)
+    only(examined(tmp_path / "p").problems, "was not recognised", "the class in the names of files")
+
+
+def test_a_table_that_lists_the_images_has_precedence(tmp_path: Path) -> None:
+    names = numbered("{word}_{number}.png", "cat", "dog")
+    named(tmp_path / "p" / "images", *names)
+    rows = "\n".join(f"{name},{number},{number * 7 % 5}" for number, name in enumerate(names))
+    (tmp_path / "p" / "x.csv").write_text(f"file,size,age\n{rows}\n")
+    only(examined(tmp_path / "p").problems, "it is unclear which of its columns")

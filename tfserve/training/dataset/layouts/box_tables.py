@@ -1,0 +1,212 @@
+"""Boxes from tables (also in JSON): a row for each, with an image, four sides and a class.
+
+Sides are corners (`xmin,ymin,xmax,ymax`), corner and size (`x,y,w,h`), centre and size (`x_center,y_center,width,
+height`), or one cell `[x, y, width, height]` (`bbox`). A row with an image and no sides is an image without objects.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from tfserve.training.dataset.box_files import Annotations, Marked, RawBox, size_of
+from tfserve.training.dataset.layouts import json_boxes, json_records, tables
+from tfserve.training.dataset.layouts.image_index import ImageIndex
+from tfserve.training.dataset.layouts.parts import part_of, part_of_path
+from tfserve.training.dataset.search import Search, same_form, words
+
+SUFFIXES = (".csv", ".tsv")
+MAX_TABLES = 50
+OBJECT = "object"
+"""The class of all boxes in a table without a column for it."""
+WRONG_SIDES = "rows without four finite numbers for their box"
+
+Sides = tuple[float, float, float, float]
+_ToSides = Callable[[float, float, float, float], Sides]
+
+_LEFT = words("xmin x_min x0 x1 left xtl bbox_x1 bbox_xmin bbox_left bbox_x_min box_xmin")
+_TOP = words("ymin y_min y0 y1 top ytl bbox_y1 bbox_ymin bbox_top bbox_y_min box_ymin")
+_RIGHT = words("xmax x_max x2 x1 right xbr bbox_x2 bbox_xmax bbox_right bbox_x_max box_xmax")
+_BOTTOM = words("ymax y_max y2 y1 bottom ybr bbox_y2 bbox_ymax bbox_bottom bbox_y_max box_ymax")
+_X, _Y = words("x bbox_x box_x") | _LEFT, words("y bbox_y box_y") | _TOP
+_CENTRE_X = words("x_center center_x xcenter x_centre centre_x cx xc")
+_CENTRE_Y = words("y_center center_y ycenter y_centre centre_y cy yc")
+_WIDTH = words("w width bbox_w bbox_width box_width")
+_HEIGHT = words("h height bbox_h bbox_height box_height")
+_BOX = words("bbox box bounding_box boundingbox bboxes")
+_LABEL = tables.LABEL_HEADERS | words("name object object_name")
+_IMAGE_WIDTH, _IMAGE_HEIGHT = words("image_width img_width imagewidth"), words("image_height img_height imageheight")
+_WITHOUT_HEADER = 6
+"""Columns of RetinaNet's tables: image, left, top, right, bottom, class."""
+
+
+class _Columns(NamedTuple):
+    """`sides` are the columns of the four numbers, or the one with all of them. -1 is a column that is missing."""
+
+    file: int
+    sides: tuple[int, ...]
+    to_sides: _ToSides
+    label: int
+    size: tuple[int, int] = (-1, -1)
+    split: int = -1
+    has_header: bool = True
+
+
+def read(search: Search, index: ImageIndex) -> Annotations | None:
+    """None if no table has boxes of images of this project."""
+    found = Annotations("", is_relative=False)
+    names = []
+    marked: dict[Path, Marked] = {}
+    for path in _files(search):
+        cells = json_boxes.rows(path) if path.suffix.lower() in json_records.SUFFIXES else tables.rows(path)
+        if cells and (columns := _columns(cells, index, path)):
+            names.append(search.name(path))
+            _Table(search, path, columns, index, found, marked).add(cells)
+    if not names:
+        return None
+    found.layout = f"a table of boxes: {', '.join(names[:5])}"
+    found.marked = [marked[file] for file in sorted(marked)]
+    boxes = [box for each in found.marked for box in each.boxes]
+    found.is_relative = bool(boxes) and all(max(map(abs, box.sides)) <= 1 for box in boxes)
+    found.classes.update(dict.fromkeys(sorted({box.category for box in boxes})))
+    return found
+
+
+def _files(search: Search) -> list[Path]:
+    lists = search.below(search.root, json_records.SUFFIXES, depth=2)
+    return search.below(search.root, SUFFIXES, depth=2)[:MAX_TABLES] + lists[:MAX_TABLES]
+
+
+class _Table:
+    """Adds the rows of one table to `marked`."""
+
+    def __init__(
+        self, search: Search, path: Path, columns: _Columns, index: ImageIndex, found: Annotations,
+        marked: dict[Path, Marked],
+    ) -> None:  # fmt: skip
+        self._search, self._name, self._path = search, search.name(path), path
+        self._columns, self._index, self._found, self._marked = columns, index, found, marked
+        self._missing: set[str] = set()
+
+    def add(self, cells: Sequence[Sequence[str]]) -> None:
+        if self._columns.label < 0:
+            self._found.remarks.append(f"{self._name} has no column of classes, so all boxes are of one: {OBJECT!r}.")
+        first = 1 if self._columns.has_header else 0
+        for number, row in enumerate(cells[first:], start=first + 1):
+            if any(cell.strip() for cell in row):
+                self._add_row(row, tables.place(self._search, self._path, number))
+
+    def _add_row(self, row: Sequence[str], where: str) -> None:
+        columns = self._columns
+        name = _cell(row, columns.file)
+        file = self._index.find(name, self._path.parent) if name else None
+        if file is None:
+            if name not in self._missing:
+                self._missing.add(name)
+                self._found.missing.append(name or f"(no name) in {where}")
+            return
+        marked = self._marked.setdefault(file, Marked(file, size=self._size(row), part=self._part(row, file)))
+        given = [_cell(row, column) for column in columns.sides]
+        if not any(given):
+            return
+        label = same_form(_cell(row, columns.label)) if columns.label >= 0 else OBJECT
+        numbers = _numbers(given)
+        if numbers is None:
+            self._found.add_wrong(WRONG_SIDES, f"{where}: {', '.join(given)[:60]}")
+        elif not label:
+            self._found.add_wrong("rows with a box and no class", where)
+        else:
+            marked.boxes.append(RawBox(label, columns.to_sides(*numbers), where))
+
+    def _size(self, row: Sequence[str]) -> tuple[int, int] | None:
+        width, height = (_numbers([_cell(row, column)] * 4) for column in self._columns.size)
+        return size_of(width and width[0], height and height[0])
+
+    def _part(self, row: Sequence[str], file: Path) -> str:
+        """By the column, else the folder of the image or of the table, else the table's name: `train_labels.csv`."""
+        stem = self._path.stem.lower().replace("-", "_").split("_")
+        own = part_of(self._path.parent.name) or next((part for word in stem if (part := part_of(word))), "")
+        return part_of(_cell(row, self._columns.split)) or part_of_path(self._index.relative(file)) or own
+
+
+def _columns(cells: Sequence[Sequence[str]], index: ImageIndex, path: Path) -> _Columns | None:
+    """None for a table of something else."""
+    header = [cell.strip() for cell in cells[0]]
+    file, has_header = tables.file_column(header, [list(row) for row in cells], index, path.parent)
+    if file < 0:
+        return None
+    return _named_columns(header, file) if has_header else _columns_of_retinanet(cells, file)
+
+
+def _named_columns(header: Sequence[str], file: int) -> _Columns | None:
+    plain = [tables.plain(name) for name in header]
+    sides = _sides_columns(plain)
+    if sides is None:
+        return None
+    used, to_sides = sides
+    free = [column for column in range(len(plain)) if column not in (file, *used)]
+    label = min(
+        (column for column in free if plain[column] in _LABEL),
+        key=lambda column: plain[column].endswith("id"), default=-1,
+    )  # fmt: skip
+    size = _first(plain, _IMAGE_WIDTH | _WIDTH, free), _first(plain, _IMAGE_HEIGHT | _HEIGHT, free)
+    return _Columns(file, used, to_sides, label, size, _first(plain, tables.SPLIT_HEADERS, free))
+
+
+def _sides_columns(plain: Sequence[str]) -> tuple[tuple[int, ...], _ToSides] | None:
+    """The columns of the sides by the names of all columns, and how the numbers in them become a box."""
+    every = range(len(plain))
+    for names, to_sides in (
+        ((_LEFT, _TOP, _RIGHT, _BOTTOM), _from_corners), ((_CENTRE_X, _CENTRE_Y, _WIDTH, _HEIGHT), _from_centre),
+        ((_X, _Y, _WIDTH, _HEIGHT), _as_given),
+    ):  # fmt: skip
+        columns: list[int] = []
+        for each in names:
+            columns.append(_first(plain, each, [column for column in every if column not in columns]))
+        if min(columns) >= 0:
+            return tuple(columns), to_sides
+    box = _first(plain, _BOX, list(every))
+    return ((box,), _as_given) if box >= 0 else None
+
+
+def _columns_of_retinanet(cells: Sequence[Sequence[str]], file: int) -> _Columns | None:
+    rows = [row for row in cells[: tables.SAMPLE] if any(_cell(row, column) for column in range(1, _WITHOUT_HEADER))]
+    fits = [len(row) == _WITHOUT_HEADER and _numbers(row[1:5]) is not None and bool(row[5].strip()) for row in rows]
+    if file or not rows or sum(fits) < len(rows) / 2:
+        return None
+    return _Columns(0, (1, 2, 3, 4), _from_corners, 5, has_header=False)
+
+
+def _from_corners(left: float, top: float, right: float, bottom: float) -> Sides:
+    return left, top, right - left, bottom - top
+
+
+def _from_centre(x: float, y: float, width: float, height: float) -> Sides:
+    return x - width / 2, y - height / 2, width, height
+
+
+def _as_given(x: float, y: float, width: float, height: float) -> Sides:
+    return x, y, width, height
+
+
+def _first(plain: Sequence[str], names: frozenset[str], columns: Sequence[int]) -> int:
+    return next((column for column in columns if plain[column] in names), -1)
+
+
+def _cell(row: Sequence[str], column: int) -> str:
+    return row[column].strip() if 0 <= column < len(row) else ""
+
+
+def _numbers(given: Sequence[str]) -> tuple[float, float, float, float] | None:
+    """Four finite numbers, from as many cells or from one such as `[1, 2, 3, 4]`."""
+    texts = re.split(r"[\s,;]+", given[0].strip("[](){} ")) if len(given) == 1 else given
+    try:
+        numbers = [float(text) for text in texts]
+    except ValueError:
+        return None
+    if len(numbers) != 4 or not all(map(math.isfinite, numbers)):
+        return None
+    return numbers[0], numbers[1], numbers[2], numbers[3]

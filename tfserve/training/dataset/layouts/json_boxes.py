@@ -1,0 +1,98 @@
+"""Boxes in JSON other than COCO's, as rows of a table: a record for each image, with the boxes in it.
+
+{"file_name": "a.jpg", "objects": {"bbox": [[x, y, w, h], …], "categories": ["cup", …]}}     HuggingFace's ImageFolder
+[{"image": "a.jpg", "annotations": [{"label": "cup", "coordinates": {"x", "y", "width", "height"}}]}]     CreateML
+{"a.jpg123": {"filename": "a.jpg", "regions": [{"shape_attributes", "region_attributes"}]}}     VGG Image Annotator
+[{"image": "a.jpg", "boxes": [{"label": "cup", "xmin": 1, …}]}]     and others whose boxes are objects in a list
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tfserve.training.dataset import coco
+from tfserve.training.dataset.box_files import around
+from tfserve.training.dataset.layouts import json_records, via_masks
+from tfserve.training.dataset.layouts.json_records import Record
+
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
+LABEL = "label"
+_LISTS = ("annotations", "objects", "boxes", "bboxes", "labels", "regions", "detections", "shapes")
+
+Sides = tuple[float, float, float, float]
+
+
+def rows(path: Path) -> list[list[str]]:
+    """Cells with a header in the first row; empty for JSON of something else."""
+    records = [row for record in json_records.read(path) for row in _rows_of(record)]
+    return json_records.table(records) if len(records) > 1 else []
+
+
+def _rows_of(record: Record) -> list[Record]:
+    """One for each box, or one without a box."""
+    own = {name: value for name, value in record.items() if isinstance(value, (str, int, float))}
+    found = [own | each for each in _objects(record)]
+    return found or [own]
+
+
+def _objects(record: Record) -> Iterator[Record]:
+    for name in _LISTS:
+        given = record.get(name)
+        if isinstance(given, dict):
+            given = _unzipped(given)
+        if isinstance(given, list) and given and all(isinstance(each, dict) for each in given):
+            yield from map(_object, given)
+            return
+
+
+def _unzipped(columns: Mapping[str, Any]) -> list[Record]:
+    """Lists of equal lengths by their name as a list of objects. VIA's first version numbers its objects."""
+    if columns and all(isinstance(value, dict) for value in columns.values()):
+        return list(columns.values())
+    lists = {name: value for name, value in columns.items() if isinstance(value, list)}
+    count = min(map(len, lists.values()), default=0)
+    return [{name.removesuffix("s"): value[number] for name, value in lists.items()} for number in range(count)]
+
+
+def _object(given: Record) -> Record:
+    """The fields of a box, with its corners if they are in an inner object."""
+    if isinstance(shape := given.get("shape_attributes"), dict):
+        return {LABEL: via_masks.class_of(given)} | _corners(_around_shape(shape))
+    if isinstance(place := given.get("coordinates"), dict):
+        return given | {"coordinates": None} | _corners(_around_centre(place))
+    if "categorie" in given:
+        return given | {LABEL: given["categorie"]}
+    return given
+
+
+def _corners(sides: Sides | None) -> Record:
+    """Without sides an empty text for each corner but one, so that the row is reported."""
+    if sides is None:
+        return dict.fromkeys(CORNERS[1:], "") | {CORNERS[0]: "a shape without an area"}
+    x, y, width, height = sides
+    return dict(zip(CORNERS, (x, y, x + width, y + height), strict=True))
+
+
+def _around_centre(place: Mapping[str, Any]) -> Sides | None:
+    x, y, width, height = (place.get(name) for name in ("x", "y", "width", "height"))
+    if not (coco.is_number(x) and coco.is_number(y) and coco.is_number(width) and coco.is_number(height)):
+        return None
+    return x - width / 2, y - height / 2, width, height
+
+
+def _around_shape(shape: Mapping[str, Any]) -> Sides | None:
+    """VIA's rectangles, polygons, circles and ellipses."""
+    xs, ys = shape.get("all_points_x"), shape.get("all_points_y")
+    if isinstance(xs, list) and isinstance(ys, list) and xs and len(xs) == len(ys):
+        points = [side for point in zip(xs, ys, strict=True) for side in point]
+        return around(points) if all(map(coco.is_number, points)) else None
+    if "cx" in shape:
+        across, down = shape.get("rx", shape.get("r")), shape.get("ry", shape.get("r"))
+        twice = {"width": 2 * across, "height": 2 * down} if coco.is_number(across) and coco.is_number(down) else {}
+        return _around_centre({"x": shape["cx"], "y": shape.get("cy")} | twice)
+    x, y, width, height = (shape.get(name) for name in ("x", "y", "width", "height"))
+    if not (coco.is_number(x) and coco.is_number(y) and coco.is_number(width) and coco.is_number(height)):
+        return None
+    return x, y, width, height

@@ -1,0 +1,155 @@
+"""Lists of images in JSON and JSON lines, in the forms that programs write: a record for each image.
+
+[{"file": "a.jpg", "label": "cat"}, …]     also inside of an object, and one record per line (.jsonl)
+{"a.jpg": "cat", …}                        a file and its label
+{"a.jpg": {"label": "cat"}, …}             a file and its fields
+{"cat": ["a.jpg", …], …}                   a class and its files
+[["a.jpg", "cat"], …]                      pairs
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tfserve.training.dataset import coco, image_reading, text_reading
+
+SUFFIXES = (".json", ".jsonl", ".ndjson")
+MAX_BYTES = 64 * 2**20
+FILE, LABEL = "file", "label"
+"""The fields of records whose form has no names for them."""
+LABELME = "shapes"
+VIA = "_via_img_metadata"
+"""The images in a project of the VGG Image Annotator."""
+MAX_DEPTH = 8
+"""Objects in objects beyond this are ignored."""
+MAX_ROWS = 100
+"""Rows of one record: lists that would make more of them count with their first value only."""
+
+Record = dict[str, Any]
+
+
+def read(path: Path) -> list[Record]:
+    """Empty for JSON of something else."""
+    content = _content(path)
+    if isinstance(content, dict):
+        return _of_object(content)
+    return _of_list(content) if isinstance(content, list) else []
+
+
+def table(records: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Cells with a header in the first row. A list of several values becomes a row for each."""
+    rows = [flat for record in records for flat in _flat(record)]
+    header = list(dict.fromkeys(name for row in rows for name in row))
+    return [header, *([row.get(name, "") for name in header] for row in rows)] if rows else []
+
+
+def _content(path: Path) -> Any:
+    """None if it is not JSON."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            return None
+        text = text_reading.read(path)
+    except (OSError, UnicodeDecodeError):
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return _lines(text)
+
+
+def _lines(text: str) -> list[Any] | None:
+    try:
+        return [json.loads(line) for line in text.splitlines() if line.strip()]
+    except (ValueError, RecursionError):
+        return None
+
+
+def _of_list(content: Sequence[Any]) -> list[Record]:
+    if content and all(isinstance(each, dict) for each in content):
+        return list(content)
+    if content and all(_is_pair(each) for each in content):
+        return [{FILE: each[0], LABEL: each[1]} for each in content]
+    return []
+
+
+def _of_object(content: Record, depth: int = MAX_DEPTH) -> list[Record]:
+    if LABELME in content or depth <= 0:
+        return []
+    if all(isinstance(content.get(name), list) for name in coco.LISTS):
+        return _of_coco(content)
+    if isinstance(images := content.get(VIA), dict):
+        content = images
+    values = list(content.values())
+    if values and all(_is_scalar(value) for value in values):
+        return [{FILE: name, LABEL: value} for name, value in content.items()]
+    if values and all(isinstance(value, dict) for value in values):
+        return [{FILE: name} | value for name, value in content.items()]
+    if values and all(isinstance(value, str) or _is_list_of_text(value) for value in values):
+        return list(_of_lists({name: [value] if isinstance(value, str) else value for name, value in content.items()}))
+    lists = [_of_list(value) if isinstance(value, list) else [] for value in values]
+    inner = [_of_object(value, depth - 1) for value in values if isinstance(value, dict) and value]
+    return max([*lists, *inner], key=len, default=[])
+
+
+def _of_lists(content: Mapping[str, Sequence[str]]) -> Iterator[Record]:
+    """Files with their labels if the names are those of images, otherwise classes with their files."""
+    is_by_file = all(name.lower().endswith(image_reading.SUFFIXES) for name in content)
+    for name, values in content.items():
+        for value in values:
+            yield {FILE: name, LABEL: value} if is_by_file else {FILE: value, LABEL: name}
+
+
+def _of_coco(content: Record) -> list[Record]:
+    """The classes of the objects in each image."""
+    names = {str(each.get("id")): each.get("name") for each in content["categories"] if isinstance(each, dict)}
+    files = {str(each.get("id")): each.get("file_name") for each in content["images"] if isinstance(each, dict)}
+    pairs = {
+        (files.get(str(each.get("image_id"))), names.get(str(each.get("category_id"))))
+        for each in content["annotations"] if isinstance(each, dict)
+    }  # fmt: skip
+    return [{"file_name": file, "category": name} for file, name in sorted(pairs, key=str) if file and name]
+
+
+def _flat(record: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The values of a record and of the objects in it, by their own names; the first of two with one name counts."""
+    rows: list[dict[str, str]] = [{}]
+    for name, value in _values(record):
+        several = value if isinstance(value, list) else [value]
+        if name not in rows[0] and several:
+            several = several if len(rows) * len(several) <= MAX_ROWS else several[:1]
+            rows = [row | {name: _text(each)} for row in rows for each in several]
+    return rows
+
+
+def _values(record: Mapping[str, Any], depth: int = MAX_DEPTH) -> Iterator[tuple[str, Any]]:
+    """Names and values; a list is one of text. Objects in lists count if they are alone there."""
+    for name, given in record.items():
+        value = given[0] if isinstance(given, list) and len(given) == 1 else given
+        if isinstance(value, dict):
+            yield from _values(value, depth - 1) if depth > 1 else ()
+        elif _is_scalar(value) or _is_list_of_text(value):
+            yield str(name), value
+        elif isinstance(value, list) and all(coco.is_number(each) for each in value):
+            yield str(name), json.dumps(value)
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and _is_scalar(value[1])
+
+
+def _is_list_of_text(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(each, str) for each in value)
+
+
+def _is_scalar(value: Any) -> bool:
+    return value is None or isinstance(value, (str, int, float))
+
+
+def _text(value: Any) -> str:
+    """As a cell of a table: 3.0 is 3."""
+    if value is None:
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
