@@ -367,7 +367,7 @@ def test_openvino_is_reported_not_to_reduce_the_precision(tmp_path: Path) -> Non
     [
         ("m.onnx", b"", "is empty (0 bytes)"),
         ("m.onnx", b"junk", "damaged or not a model"),
-        ("m.onnx", b"\x08\x08\x42\x00", "can't be loaded by ONNX Runtime"),
+        ("m.onnx", b"\x08\x08\x3a\x00", "can't be loaded by ONNX Runtime"),
         ("m.tflite", b"", "is empty (0 bytes)"),
         ("m.tflite", b"junk" * 100, "damaged or not a model"),
         ("m.tflite", b"junkTFL3" * 100, "can't be loaded by LiteRT"),
