@@ -30,10 +30,16 @@ _TENSOR = re.compile(r"tensor\((\w+)\)")
 _HINTS = {
     "Unsupported model IR version": "Update onnxruntime, or export the model for an older version of ONNX.",
     "is under development and support for this is limited": "Export the model for an older opset.",
+    "Failed to construct locale": (
+        "It changes the case of text, for which this machine needs the locale en_US.UTF-8:"
+        " apt-get install locales && localedef -i en_US -f UTF-8 en_US.UTF-8"
+    ),
     "External data path": "Its weights are in a separate file: copy it into the model's folder.",
 }
 
 _ERRORS_ONLY = 3
+MAX_OPTIONAL = 32
+"""A file with more inputs that have a default was exported with its weights as inputs."""
 
 
 def load(model: Located, *, device: str) -> OnnxModel:
@@ -58,7 +64,7 @@ def load(model: Located, *, device: str) -> OnnxModel:
         )
     found = layout.read(model.path)
     inputs, outputs = (onnx_quantization.added(specs, model.path) for specs in (inputs, outputs))
-    names = found or layout.plain(inputs, outputs)
+    names = found or layout.plain(inputs, outputs, optional=_with_default(session))
     layout.check(names, model.path, {each.name: each for each in inputs}, {each.name: each for each in outputs})
     remarks = [f"output {each.name!r} is not available: it is {_what(each)}" for each in strange]
     loaded = OnnxModel(model.format, session, names, remarks, was_converted=found is not None)
@@ -151,6 +157,12 @@ def _options(onnxruntime: Any, threads: int) -> Any:
     # Threads that spin while waiting for work take CPU time from the web processes that bring it.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
+
+
+def _with_default(session: Any) -> list[TensorSpec]:
+    """Inputs that need not be set, because an initializer of the same name has their default."""
+    found = [_spec(each, ()) for each in session.get_overridable_initializers() if each.type in TYPES]
+    return found if len(found) <= MAX_OPTIONAL else []
 
 
 def _tensors_without_rank(model: Located, session: Any) -> frozenset[str]:

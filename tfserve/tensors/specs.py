@@ -94,11 +94,18 @@ class Signature(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
     """The inputs and outputs of one function of a model.
 
     `method` is `classify` or `regress` if the model takes serialized tf.Example, and empty for plain tensors.
+    `optional` are further inputs, which have a default: requests need not set them.
     """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     method: str = ""
+    optional: tuple[TensorSpec, ...] = ()
+
+    @cached_property
+    def takes(self) -> tuple[TensorSpec, ...]:
+        """All inputs that a request may set."""
+        return self.inputs + self.optional
 
     @cached_property
     def input_names(self) -> tuple[str, ...]:
