@@ -83,7 +83,10 @@ def test_a_file_without_a_model_is_refused_before_a_process_is_used(tmp_path: Pa
         content.create_group("dense")
     with h5py.File(tmp_path / "keras3.h5", "w", libver=libver) as content:
         content.create_group("layers")
-    for name in ("keras2.h5", "keras3.h5"):
+    with h5py.File(tmp_path / "class.h5", "w", libver=libver) as content:
+        content.create_group("block1")
+        content.create_group("vars")
+    for name in ("keras2.h5", "keras3.h5", "class.h5"):
         assert f"model.load_weights('{name}')" in located(tmp_path / name)
     with h5py.File(tmp_path / "data.h5", "w", libver=libver) as content:
         content["measurements"] = [1, 2]

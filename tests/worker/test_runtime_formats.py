@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import shutil
@@ -182,6 +183,7 @@ FOREIGN = {
     "GGUF": b"GGUF\x03\0\0\0",
     "TensorRT": b"ftrt\0\0",
     "tar xzf": b"\x1f\x8b\x08",
+    "gunzip --keep": gzip.compress(b"\x08\x08model" * 500),
     "without its weights": b'{"class_name": "Sequential", "config": {}}',
     "Core ML": b"\x08\x04\x12\x02\x0a\x00\xa2\x1f\x00",
     "graph of a SavedModel": CONTENTS[".pb"],

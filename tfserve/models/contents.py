@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Set
 from itertools import islice
 from pathlib import Path
@@ -97,7 +98,6 @@ _STARTS: list[tuple[int, bytes, str | Foreign]] = [
     (0, b"ftrt", Foreign(
         "a TensorRT engine, which runs on one type of GPU only",
         "Deploy the ONNX file that it was built from.")),
-    (0, b"\x1f\x8b", Foreign("a gzip archive", _ARCHIVE.format(command="tar xzf {path}"))),
     (0, b"BZh", Foreign("a bzip2 archive", _ARCHIVE.format(command="tar xjf {path}"))),
     (0, b"\xfd7zXZ", Foreign("an xz archive", _ARCHIVE.format(command="tar xJf {path}"))),
     (257, b"ustar", Foreign("a tar archive", _ARCHIVE.format(command="tar xf {path}"))),
@@ -107,10 +107,15 @@ _STARTS: list[tuple[int, bytes, str | Foreign]] = [
     (0, b"\x7fELF", Foreign("a program or library", _RENAME)),
 ]  # fmt: skip
 
+_GZIP = b"\x1f\x8b"
+_GZIP_ARCHIVE = Foreign("a gzip archive", _ARCHIVE.format(command="tar xzf {path}"))
+_GZIP_FILE = Foreign("a compressed file (gzip)", "Unpack it and give the path of the result: gunzip --keep {path}")
+
 _TORCH_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 
 _TFJS_KEYS = (b'"modelTopology"', b'"weightsManifest"', b'"graph-model"', b'"layers-model"')
-_WEIGHT_GROUPS = frozenset({"layers", "_layer_checkpoint_dependencies"})
+_WEIGHT_GROUPS = frozenset({"layers", "vars", "_layer_checkpoint_dependencies"})
+"""At least one of them is in the root of a file that Keras 3 writes, `vars` for a model of a class of its own."""
 _OPERATION = re.compile(rb"[A-Za-z_][\w>./-]*")
 _LAYER_TYPES = range(200, 4000)
 """The fields of a Core ML model that say which type of model it is."""
@@ -124,7 +129,7 @@ def identify(file: Path) -> Found:
         for offset, start, found in _STARTS:
             if head.startswith(start, offset):
                 return _hdf5(head, opened, size) if found == HDF5 else found
-        for recognise in (_zip, _pickle, _safetensors, _text):
+        for recognise in (_gzip, _zip, _pickle, _safetensors, _text):
             if (known := recognise(head, opened, size)) is not None:
                 return known
         return _protobuf(opened, size)
@@ -140,6 +145,17 @@ def _hdf5(head: bytes, opened: BinaryIO, size: int) -> Found:
     if found is None or "model_config" in found.attributes:
         return HDF5
     return KERAS_WEIGHTS if "layer_names" in found.attributes or found.links & _WEIGHT_GROUPS else _OTHER_HDF5
+
+
+def _gzip(head: bytes, _: BinaryIO, __: int) -> Found:
+    """An archive if its content is one, or can't be seen."""
+    if not head.startswith(_GZIP):
+        return None
+    try:
+        begins = zlib.decompressobj(31).decompress(head, 512)
+    except zlib.error:
+        return _GZIP_ARCHIVE
+    return _GZIP_FILE if len(begins) == 512 and not begins.startswith(b"ustar", 257) else _GZIP_ARCHIVE
 
 
 def _zip(head: bytes, opened: BinaryIO, _: int) -> Found:

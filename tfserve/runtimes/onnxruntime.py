@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 
 from tfserve.errors import Invalid, Overloaded, TFserveError, Unsupported
 from tfserve.models import contents
@@ -53,6 +54,7 @@ def load(model: Located, *, device: str) -> OnnxModel:
     if strange := [each for each in session.get_inputs() if each.type not in TYPES]:
         problem = f"{model.path} has the unsupported input {strange[0].name!r}, {_what(strange[0])}"
         raise Unsupported(f"{problem}. Export it with tensors of numbers or text as inputs.")
+    known_elsewhere = _rows_elsewhere(session)
     inputs = [_spec(each, any_shape) for each in session.get_inputs()]
     # Classifiers made by other libraries also have lists of maps as outputs, which can't be fetched.
     outputs = [_spec(each, any_shape) for each in session.get_outputs() if each.type in TYPES]
@@ -64,6 +66,9 @@ def load(model: Located, *, device: str) -> OnnxModel:
         )
     found = layout.read(model.path)
     inputs, outputs = (onnx_quantization.added(specs, model.path) for specs in (inputs, outputs))
+    inputs, outputs = (
+        [replace(spec, rows_elsewhere=spec.name in known_elsewhere) for spec in specs] for specs in (inputs, outputs)
+    )
     names = found or layout.plain(inputs, outputs, optional=_with_default(session))
     layout.check(names, model.path, {each.name: each for each in inputs}, {each.name: each for each in outputs})
     remarks = [f"output {each.name!r} is not available: it is {_what(each)}" for each in strange]
@@ -157,6 +162,18 @@ def _options(onnxruntime: Any, threads: int) -> Any:
     # Threads that spin while waiting for work take CPU time from the web processes that bring it.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
+
+
+def _rows_elsewhere(session: Any) -> frozenset[str]:
+    """Tensors whose first dimension does not count examples, as the names of the dimensions show: [time, batch, 4]."""
+    given, returned = session.get_inputs(), session.get_outputs()
+    rows = {size for each in given for size in each.shape[:1] if isinstance(size, str)}
+    others = {size for each in given for size in each.shape[1:] if isinstance(size, str)} - rows
+    return frozenset(
+        each.name
+        for each in (*given, *returned)
+        if each.shape and each.shape[0] not in rows and (each.shape[0] in others or rows.intersection(each.shape[1:]))
+    )
 
 
 def _with_default(session: Any) -> list[TensorSpec]:

@@ -76,7 +76,15 @@ def read(body: bytes, model: Model, options: Options = Options(PROTOCOL)) -> Pre
     except UnsupportedOutput as error:
         dtype = error.detail["dtype"]
         raise Invalid(f"Failed to write JSON value for tensor type {dtype}. {error.message}") from None
+    if in_rows and signature.rows_elsewhere is not None:
+        _refuse_rows_elsewhere(signature.rows_elsewhere, inputs)
     return Prediction(options.request(inputs, name), Form.ROWS if in_rows else Form.COLUMNS)
+
+
+def _refuse_rows_elsewhere(spec: TensorSpec, inputs: dict[str, Array]) -> None:
+    """A single row is the whole tensor, wherever its dimension is."""
+    if any(len(array) > 1 for array in inputs.values()):
+        raise Invalid(f"The first dimension of {spec.name!r} does not count the rows of 'instances'. {SEND_COLUMNS}")
 
 
 def write(prediction: Prediction, result: Result) -> bytes:

@@ -1,4 +1,4 @@
-"""Inputs that have a default, which is an initializer in ONNX, may be set or left out, over every protocol."""
+"""What an ONNX file says of its inputs and outputs: which have a default, and which dimension counts examples."""
 
 from __future__ import annotations
 
@@ -31,10 +31,20 @@ def write(file: Path) -> Path:
     return file
 
 
+def write_time_first(file: Path) -> Path:
+    """Turns [batch, time] into [time, batch], as recurrent networks may do."""
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", "time"])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["time", "batch"])
+    graph = helper.make_graph([helper.make_node("Transpose", ["x"], ["y"])], "g", [x], [y])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), file)
+    return file
+
+
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Port]:
     running = Port(tmp_path_factory.mktemp("optional"))
     running.deploy("m", write(running.server.roots / "m.onnx"))
+    running.deploy("time first", write_time_first(running.server.roots / "time_first.onnx"))
     yield running
     running.close()
 
@@ -70,8 +80,8 @@ def test_v2_refuses_others(port: Port, inputs: tuple[Input, ...], message: str) 
     assert found.message == message
 
 
-def predict(port: Port, body: dict[str, Any]) -> Any:
-    return port.server.http.post("/v1/models/m:predict", json=body).json()
+def predict(port: Port, body: dict[str, Any], model: str = "m") -> Any:
+    return port.server.http.post(f"/v1/models/{model}:predict", json=body).json()
 
 
 def test_v1_takes_them_in_columns(port: Port) -> None:
@@ -122,3 +132,12 @@ def test_clients_see_which_inputs_they_need_not_set(port: Port) -> None:
     assert [each["name"] for each in status["deployment"]["signatures"]["serving_default"]["optional"]] == [
         "offset", "factor"
     ]  # fmt: skip
+
+
+def test_rows_are_refused_where_the_examples_are_in_another_dimension(port: Port) -> None:
+    """With as many steps as examples, the sizes would not show it."""
+    refused = predict(port, {"instances": [[1, 2], [3, 4]]}, "time first")["error"]
+    assert "The first dimension of 'y' does not count the rows of 'instances'" in refused
+    assert predict(port, {"inputs": [[1, 2], [3, 4]]}, "time first") == {"outputs": [[1, 3], [2, 4]]}
+    assert predict(port, {"instances": [[1]]}, "time first") == {"predictions": [[1]]}
+    assert port.server.http.get("/v2/models/time first/config").json()["max_batch_size"] == 0
