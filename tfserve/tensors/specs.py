@@ -150,4 +150,7 @@ def check_shape(shape: Shape, spec: TensorSpec, name: str) -> None:
 def _batch_hint(shape: Shape, spec: TensorSpec) -> str:
     if spec.is_batched and spec.accepts((1, *shape)):
         return f" Its first dimension counts examples: send a single example as shape {[1, *shape]}."
+    fixed = spec.shape[0] if spec.shape else -1
+    if fixed >= 0 and shape and spec.accepts((fixed, *shape[1:])):
+        return f" Its first dimension is fixed: send exactly {fixed} in each request."
     return ""
