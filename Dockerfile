@@ -6,10 +6,13 @@ ARG EXTRAS=tensorflow
 WORKDIR /source
 COPY . .
 RUN deploy/install.sh /opt/tfserve "$EXTRAS"
+# ONNX Runtime changes the case of texts in this locale.
+RUN apt-get update && apt-get install --yes --no-install-recommends locales && localedef -i en_US -f UTF-8 en_US.UTF-8
 
 FROM python:${PYTHON_VERSION}-slim
 RUN useradd --uid 1000 --create-home tfserve && install --directory --owner tfserve --mode 0700 /data
 COPY --from=build /opt/tfserve /opt/tfserve
+COPY --from=build /usr/lib/locale/locale-archive /usr/lib/locale/
 ENV PATH=/opt/tfserve/bin:$PATH \
     TFSERVE_DATA_DIR=/data
 USER 1000:1000

@@ -158,3 +158,9 @@ def by_the_standard_library(text: str) -> tuple[bytes | None, str]:
         return base64.b64decode(text, validate=True), ""
     except ValueError as error:
         return None, str(error).rstrip(".")
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_another_number_of_examples_than_the_fixed_one_is_explained(size: int) -> None:
+    with pytest.raises(Invalid, match=f"send exactly {size} in each request"):
+        given([[1, 2], [3, 4]], "float32", (size, 2))

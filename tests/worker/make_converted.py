@@ -66,6 +66,18 @@ class Strict(tf.Module):
     def open(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"y": tf.reduce_sum(x, axis=1)}
 
+    @tf.function(input_signature=[Spec([None, None], tf.int32, name="ids")])
+    def open_table(self, ids: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": tf.gather(tf.range(10.0), ids)}
+
+    @tf.function(input_signature=[Spec([None, None], tf.int32, name="n")])
+    def open_classes(self, n: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": tf.one_hot(n, 4)}
+
+    @tf.function(input_signature=[Spec([None, None], tf.int32, name="ids")])
+    def open_thirteen(self, ids: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": tf.reshape(ids, [-1, 13]) + tf.zeros_like(ids)}
+
 
 class Counter(tf.Module):
     """Counts its calls."""
@@ -158,7 +170,7 @@ def main(folder: Path) -> None:
         tf.saved_model.save(odd, str(folder / name), signatures=getattr(odd, name))
     strict, trained, counter = Strict(), Trained(), Counter()
     tf.saved_model.save(counter, str(folder / "counter"), signatures=counter.serve)
-    for name in ("table", "even", "classes", "open"):
+    for name in ("table", "even", "classes", "open", "open_table", "open_classes", "open_thirteen"):
         tf.saved_model.save(strict, str(folder / name), signatures=getattr(strict, name))
     tf.saved_model.save(trained, str(folder / "slots"), signatures=trained.serve)
     copies = Copies()

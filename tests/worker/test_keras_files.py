@@ -89,7 +89,7 @@ def test_a_ragged_input_is_given_by_its_parts(models: Path) -> None:
 def test_weights_without_a_model_are_called_that(models: Path, tmp_path: Path, name: str) -> None:
     shutil.copy(models / name, tmp_path / "model.h5")
     for path in (models / name, tmp_path / "model.h5"):
-        with pytest.raises(Invalid, match="it contains weights but no model") as caught:
+        with pytest.raises(Invalid, match="contains weights but no model") as caught:
             load(path)
         assert f"model.load_weights('{path.name}')" in caught.value.message
 

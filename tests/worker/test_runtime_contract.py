@@ -323,6 +323,20 @@ def test_onnx_runtime_takes_and_gives_bfloat16(tmp_path: Path) -> None:
         np.testing.assert_array_equal(same, array.astype(np.float32))
 
 
+def test_an_onnx_file_that_changes_the_case_of_text_is_computed_or_says_which_locale_is_missing(tmp_path: Path) -> None:
+    from onnx import helper
+
+    x, y = (helper.make_tensor_value_info(name, 8, [None]) for name in "xy")
+    node = helper.make_node("StringNormalizer", ["x"], ["y"], case_change_action="LOWER", is_case_sensitive=0)
+    file = onnx_model(tmp_path / "m.onnx", [node], [x], [y])
+    if "en_US.utf8" in subprocess.run(["locale", "-a"], capture_output=True, text=True, check=True).stdout:
+        (found,) = compute(load(file), ["y"], {"x": np.array([b"The"], object)})
+        assert found.tolist() == [b"the"]
+    else:
+        with pytest.raises(Invalid, match=r"localedef -i en_US -f UTF-8 en_US\.UTF-8"):
+            load(file)
+
+
 def test_an_onnx_file_of_a_newer_version_or_without_its_weights_says_what_to_do(tmp_path: Path) -> None:
     from onnx import helper, save_model
 
@@ -367,7 +381,7 @@ def test_openvino_is_reported_not_to_reduce_the_precision(tmp_path: Path) -> Non
     [
         ("m.onnx", b"", "is empty (0 bytes)"),
         ("m.onnx", b"junk", "damaged or not a model"),
-        ("m.onnx", b"\x08\x08\x42\x00", "can't be loaded by ONNX Runtime"),
+        ("m.onnx", b"\x08\x08\x3a\x00", "can't be loaded by ONNX Runtime"),
         ("m.tflite", b"", "is empty (0 bytes)"),
         ("m.tflite", b"junk" * 100, "damaged or not a model"),
         ("m.tflite", b"junkTFL3" * 100, "can't be loaded by LiteRT"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import shutil
@@ -29,7 +30,7 @@ def zipped(*names: str) -> bytes:
 
 def hdf5(size: int = 96) -> bytes:
     """The superblock of a file that declares this size in bytes."""
-    return b"\x89HDF\r\n\x1a\n" + bytes(32) + struct.pack("<Q", size) + bytes(48)
+    return b"\x89HDF\r\n\x1a\n" + bytes(5) + b"\x08\x08" + bytes(25) + struct.pack("<Q", size) + bytes(48)
 
 
 KERAS = zipped("metadata.json", "config.json", "model.weights.h5")
@@ -182,10 +183,15 @@ FOREIGN = {
     "GGUF": b"GGUF\x03\0\0\0",
     "TensorRT": b"ftrt\0\0",
     "tar xzf": b"\x1f\x8b\x08",
+    "gunzip --keep": gzip.compress(b"\x08\x08model" * 500),
     "without its weights": b'{"class_name": "Sequential", "config": {}}',
     "Core ML": b"\x08\x04\x12\x02\x0a\x00\xa2\x1f\x00",
     "graph of a SavedModel": CONTENTS[".pb"],
     "as text": b'node {\n  name: "x"\n  op: "Placeholder"\n}',
+    "graph of an ONNX model alone": b"\x0a\x05\x22\x03Abs\x12\x01g\x5a\x03\x0a\x01x\x62\x03\x0a\x01y",
+    "weights but no model": zipped("metadata.json", "model.weights.h5"),
+    "pointer of Git LFS": b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n",
+    "a web page": b"\n<!DOCTYPE html>\n<title>404</title>",
     "Caffe": b'name: "n"\nlayer {\n type: "Data"\n}',
 }
 
@@ -207,6 +213,8 @@ def test_the_command_that_converts_a_model_names_its_file(tmp_path: Path) -> Non
     ("name", "content"),
     [
         ("m.keras", KERAS[: len(KERAS) // 2]),
+        ("m.keras", zipped("metadata.json", "config.json")),
+        ("m.onnx", b"\x08\x08\x42\x02\x10\x11"),
         ("m.h5", hdf5(1000)),
         ("m.xml", b"<?xml ?><net><layers>"),
         ("m.onnx", ONNX + b"\x3a\xff\x7f\x0a"),

@@ -178,6 +178,28 @@ def test_a_requested_runtime_is_converted_for_even_if_nothing_can_be_compared(tr
     assert "no inputs of the right size can be generated" in answer.trial.reason
 
 
+@pytest.mark.parametrize(
+    ("name", "range_"),
+    [
+        ("open_table", (0, 9)),  # TensorFlow rejects others, and some libraries do not
+        ("open_classes", (0, 2**31 - 1)),  # a class of -1 is none, or the last
+        ("open_thirteen", (1, 0)),  # no inputs can be made up, so nothing is known
+    ],
+)
+def test_whole_numbers_are_limited_even_if_nothing_can_be_compared(
+    trials: Trials, converted: Path, name: str, range_: tuple[int, int]
+) -> None:
+    model = converted / name
+    key = trials.key(model)
+    work = trials.conversions.begin(key)
+    trials.ask(TENSORFLOW, model, work, key=key, was_requested=True)
+    answer = trials.ask("openvino", model, work, key=key, was_requested=True)
+    assert isinstance(answer, Converted)
+    assert answer.trial.ok
+    assert answer.trial.guard is not None
+    assert list(answer.trial.guard.ranges.values()) == [range_]
+
+
 def test_fewer_bits_are_computed_with_when_requested(trials: Trials, converted: Path) -> None:
     work, found = trials.run(converted / "network.keras", "litert", precision="int8")
     assert found["litert"].path == "litert/model.tflite"

@@ -9,12 +9,14 @@ from __future__ import annotations
 import re
 import struct
 import zipfile
-from collections.abc import Callable, Iterator, Set
+import zlib
+from collections.abc import Callable, Set
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from tfserve.models import tfjs
+from tfserve.models import hdf5, tfjs
+from tfserve.models.protobuf_fields import Field, inside, read_fields, varint
 
 HEAD_BYTES = 4096
 MAX_FIELDS = 5000
@@ -34,7 +36,8 @@ TFJS_LAYERS = "TensorFlow.js layers model"
 class Foreign(NamedTuple):
     """A file that no runtime can read, with advice on what to do about it.
 
-    In the advice `{path}` and `{stem}` (without suffix) are quoted for a shell, `{raw}` and `{raw_stem}` are not.
+    In the advice `{path}` and `{stem}` (without suffix) are quoted for a shell; `{raw}`, `{raw_stem}` and `{name}`
+    (without folder) are not.
     """
 
     what: str
@@ -72,6 +75,13 @@ _PICKLE = Foreign(
     " Compare the predictions of both models before you rely on it.",
 )
 _ARCHIVE = "Unpack it and give the path of the model inside: {command}"
+KERAS_WEIGHTS = Foreign(
+    "a Keras file that contains weights but no model (save_weights writes such files)",
+    "Build the model in Python, call model.load_weights('{name}') and model.save('model.keras'), and deploy that file.",
+)
+_OTHER_HDF5 = Foreign(
+    "an HDF5 file that contains no Keras model", "Save the whole model in Python: model.save('{raw_stem}.keras')"
+)
 _CORE_ML = Foreign("a Core ML model", "Export the model as ONNX from the program that made it.")
 _CAFFE = Foreign(
     "a Caffe model",
@@ -80,7 +90,7 @@ _CAFFE = Foreign(
 )
 
 _STARTS: list[tuple[int, bytes, str | Foreign]] = [
-    (0, b"\x89HDF\r\n\x1a\n", HDF5),
+    (0, hdf5.SIGNATURE, HDF5),
     (4, b"TFL3", LITERT),
     (4, b"ORTM", ORT),
     (0, b"GGUF", Foreign("a GGUF language model", "Serve it with llama.cpp: llama-server -m {path}")),
@@ -88,17 +98,24 @@ _STARTS: list[tuple[int, bytes, str | Foreign]] = [
     (0, b"ftrt", Foreign(
         "a TensorRT engine, which runs on one type of GPU only",
         "Deploy the ONNX file that it was built from.")),
-    (0, b"\x1f\x8b", Foreign("a gzip archive", _ARCHIVE.format(command="tar xzf {path}"))),
     (0, b"BZh", Foreign("a bzip2 archive", _ARCHIVE.format(command="tar xjf {path}"))),
     (0, b"\xfd7zXZ", Foreign("an xz archive", _ARCHIVE.format(command="tar xJf {path}"))),
     (257, b"ustar", Foreign("a tar archive", _ARCHIVE.format(command="tar xf {path}"))),
+    (0, b"version https://git-lfs.github.com/", Foreign(
+        "a pointer of Git LFS in place of the file itself", "Fetch the file in its repository: git lfs pull")),
     (0, b"\x93NUMPY", Foreign("a numpy array", _RENAME)),
     (0, b"\x7fELF", Foreign("a program or library", _RENAME)),
 ]  # fmt: skip
 
+_GZIP = b"\x1f\x8b"
+_GZIP_ARCHIVE = Foreign("a gzip archive", _ARCHIVE.format(command="tar xzf {path}"))
+_GZIP_FILE = Foreign("a compressed file (gzip)", "Unpack it and give the path of the result: gunzip --keep {path}")
+
 _TORCH_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 
 _TFJS_KEYS = (b'"modelTopology"', b'"weightsManifest"', b'"graph-model"', b'"layers-model"')
+_WEIGHT_GROUPS = frozenset({"layers", "vars", "_layer_checkpoint_dependencies"})
+"""At least one of them is in the root of a file that Keras 3 writes, `vars` for a model of a class of its own."""
 _OPERATION = re.compile(rb"[A-Za-z_][\w>./-]*")
 _LAYER_TYPES = range(200, 4000)
 """The fields of a Core ML model that say which type of model it is."""
@@ -111,18 +128,34 @@ def identify(file: Path) -> Found:
         head = opened.read(HEAD_BYTES)
         for offset, start, found in _STARTS:
             if head.startswith(start, offset):
-                return _hdf5(head, size) if found == HDF5 else found
-        for recognise in (_zip, _pickle, _safetensors, _text):
+                return _hdf5(head, opened, size) if found == HDF5 else found
+        for recognise in (_gzip, _zip, _pickle, _safetensors, _text):
             if (known := recognise(head, opened, size)) is not None:
                 return known
         return _protobuf(opened, size)
 
 
-def _hdf5(head: bytes, size: int) -> Found:
-    """The superblock says where the file ends."""
-    at = 40 if head[8] < 2 else 28
-    (end,) = struct.unpack_from("<Q", head, at) if len(head) >= at + 8 else (0,)
-    return HDF5 if end <= size else Broken(f"a truncated Keras HDF5 file ({size} of {end} bytes)")
+def _hdf5(head: bytes, opened: BinaryIO, size: int) -> Found:
+    """Keras keeps the model in an attribute, next to the groups of its weights."""
+    if (block := hdf5.superblock(head)) is None:
+        return HDF5
+    if block.end > size:
+        return Broken(f"a truncated Keras HDF5 file ({size} of {block.end} bytes)")
+    found = hdf5.root(opened, block)
+    if found is None or "model_config" in found.attributes:
+        return HDF5
+    return KERAS_WEIGHTS if "layer_names" in found.attributes or found.links & _WEIGHT_GROUPS else _OTHER_HDF5
+
+
+def _gzip(head: bytes, _: BinaryIO, __: int) -> Found:
+    """An archive if its content is one, or can't be seen."""
+    if not head.startswith(_GZIP):
+        return None
+    try:
+        begins = zlib.decompressobj(31).decompress(head, 512)
+    except zlib.error:
+        return _GZIP_ARCHIVE
+    return _GZIP_FILE if len(begins) == 512 and not begins.startswith(b"ustar", 257) else _GZIP_ARCHIVE
 
 
 def _zip(head: bytes, opened: BinaryIO, _: int) -> Found:
@@ -136,7 +169,10 @@ def _zip(head: bytes, opened: BinaryIO, _: int) -> Found:
     ends = {name.rpartition("/")[2] for name in names}
     folders = {part for name in names for part in name.split("/")[:-1]}
     if {"config.json", "metadata.json"} <= set(names):
-        return KERAS
+        has_weights = any(name.endswith((".h5", ".npz", ".weights.json")) for name in names)
+        return KERAS if has_weights else Broken("a Keras file without its weights (model.weights.h5)")
+    if "model.weights.h5" in names:
+        return KERAS_WEIGHTS
     if "archive_format" in ends or "serialized_exported_program.json" in ends:
         return EXPORTED
     if "data.pkl" in ends:
@@ -168,6 +204,8 @@ def _text(head: bytes, opened: BinaryIO, size: int) -> Found:
         opened.seek(max(0, size - 256))
         is_whole = opened.read().rstrip().endswith(b"</net>")
         return OPENVINO if is_whole else Broken("a truncated OpenVINO graph")
+    if re.match(rb"<!doctype html|<html", start, re.IGNORECASE):
+        return Foreign("a web page, as a failed download leaves it", "Download the model again and check the address.")
     if start.startswith(b"{"):
         return _json(head, opened, size)
     if start.startswith(b"[") and b'"weights"' in head:
@@ -198,22 +236,12 @@ def _json(head: bytes, opened: BinaryIO, size: int) -> Found:
 # --- protocol buffers
 
 
-class _Field(NamedTuple):
-    number: int
-    #: None for bytes
-    value: int | None
-    start: bytes
-    #: where its bytes are in the file
-    at: int
-    end: int
-
-
 def _protobuf(opened: BinaryIO, size: int) -> Found:
     """Distinguishes models by the numbers and contents of their outermost fields."""
     opened.seek(0)
     fields, is_cut = [], False
     try:
-        for field in _fields(opened, 0, size):
+        for field in read_fields(opened, 0, size):
             fields.append(field)
             if len(fields) >= MAX_FIELDS:
                 break
@@ -225,7 +253,7 @@ def _protobuf(opened: BinaryIO, size: int) -> Found:
         return None
     found = next((each for each, matches in _MESSAGES if matches(fields)), None)
     if is_cut and found is not None:
-        what = found.what if isinstance(found, Foreign) else f"a model ({found})"
+        what = found.what if isinstance(found, Foreign | Broken) else f"a model ({found})"
         return Broken(f"{what}, but truncated")
     return found
 
@@ -234,7 +262,7 @@ def is_message(file: Path, numbers: Set[int]) -> bool:
     """Whether a file is a whole protocol buffer with no other fields than these. Raises `OSError`."""
     with file.open("rb") as opened:
         try:
-            found = {field.number for field in islice(_fields(opened, 0, file.stat().st_size), MAX_FIELDS)}
+            found = {field.number for field in islice(read_fields(opened, 0, file.stat().st_size), MAX_FIELDS)}
         except (EOFError, ValueError):
             return False
     return found <= numbers
@@ -245,85 +273,67 @@ def onnx_tensors_without_rank(file: Path) -> frozenset[str]:
     found = set()
     with file.open("rb") as opened:
         try:
-            for graph in _inside(opened, 7, 0, file.stat().st_size):
+            for graph in inside(opened, 7, 0, file.stat().st_size):
                 for number in (11, 12):
-                    for tensor in _inside(opened, number, graph.at, graph.end):
+                    for tensor in inside(opened, number, graph.at, graph.end):
                         if _has_no_shape(opened, tensor):
-                            found.add(_text_of(opened, next(_inside(opened, 1, tensor.at, tensor.end))))
+                            found.add(_text_of(opened, next(inside(opened, 1, tensor.at, tensor.end))))
         except (EOFError, ValueError, StopIteration):
             return frozenset()
     return frozenset(found)
 
 
-def _has_no_shape(opened: BinaryIO, tensor: _Field) -> bool:
+def _has_no_shape(opened: BinaryIO, tensor: Field) -> bool:
     types = [
-        each for type_ in _inside(opened, 2, tensor.at, tensor.end) for each in _inside(opened, 1, type_.at, type_.end)
+        each for type_ in inside(opened, 2, tensor.at, tensor.end) for each in inside(opened, 1, type_.at, type_.end)
     ]
-    return bool(types) and not any(True for _ in _inside(opened, 2, types[0].at, types[0].end))
+    return bool(types) and not any(True for _ in inside(opened, 2, types[0].at, types[0].end))
 
 
-def _text_of(opened: BinaryIO, field: _Field) -> str:
+def _text_of(opened: BinaryIO, field: Field) -> str:
     opened.seek(field.at)
     return opened.read(field.end - field.at).decode(errors="replace")
 
 
-def _inside(opened: BinaryIO, number: int, at: int, end: int) -> Iterator[_Field]:
-    return (field for field in _fields(opened, at, end) if field.number == number)
-
-
-def _fields(opened: BinaryIO, at: int, size: int) -> Iterator[_Field]:
-    """The fields between two positions, with the first bytes of each. Raises `ValueError`; `EOFError` if cut off."""
-    while at < size:
-        opened.seek(at)
-        head = opened.read(256)
-        key, used = _varint(head, 0)
-        number, wire = key >> 3, key & 7
-        if not 0 < number < 1 << 29 or wire not in (0, 1, 2, 5):
-            raise ValueError("not a protocol buffer")
-        value, end = _varint(head, used) if wire in (0, 2) else (0, used + (8 if wire == 1 else 4))
-        begun, at = at + end, at + end + (value if wire == 2 else 0)
-        yield _Field(number, None if wire == 2 else value, head[end : end + value] if wire == 2 else b"", begun, at)
-    if at > size:
-        raise EOFError
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        if at >= len(data):
-            raise EOFError
-        value |= (data[at] & 0x7F) << shift
-        shift, at = shift + 7, at + 1
-        if data[at - 1] < 0x80:
-            return value, at
-        if shift > 63:
-            raise ValueError("a number of more than 64 bits")
-
-
-def _bytes_of(fields: list[_Field], number: int) -> list[bytes]:
+def _bytes_of(fields: list[Field], number: int) -> list[bytes]:
     return [field.start for field in fields if field.number == number and field.value is None]
 
 
-def _version(fields: list[_Field]) -> int | None:
+def _numbers(fields: list[Field]) -> set[int]:
+    return {field.number for field in fields}
+
+
+def _version(fields: list[Field]) -> int | None:
     return next((field.value for field in fields if field.number == 1), None)
 
 
-def _is_onnx(fields: list[_Field]) -> bool:
-    numbers = {field.number for field in fields}
-    return _version(fields) is not None and bool(numbers & {7, 8}) and max(numbers) <= 30
+def _is_onnx(fields: list[Field]) -> bool:
+    numbers = _numbers(fields)
+    return _version(fields) is not None and 7 in numbers and max(numbers) <= 30
 
 
-def _is_core_ml(fields: list[_Field]) -> bool:
+def _is_onnx_without_graph(fields: list[Field]) -> bool:
+    numbers = _numbers(fields)
+    return _version(fields) is not None and 8 in numbers and max(numbers) <= 30
+
+
+def _is_onnx_graph(fields: list[Field]) -> bool:
+    """Nodes and outputs, without the model around them."""
+    numbers = _numbers(fields)
+    return {1, 12} <= numbers <= {1, 2, 5, *range(10, 17)} and bool(_bytes_of(fields, 1))
+
+
+def _is_core_ml(fields: list[Field]) -> bool:
     return _version(fields) is not None and any(field.number in _LAYER_TYPES for field in fields)
 
 
-def _is_saved_model(fields: list[_Field]) -> bool:
-    return _version(fields) == 1 and {field.number for field in fields} == {1, 2}
+def _is_saved_model(fields: list[Field]) -> bool:
+    return _version(fields) == 1 and _numbers(fields) == {1, 2}
 
 
-def _is_graph(fields: list[_Field]) -> bool:
+def _is_graph(fields: list[Field]) -> bool:
     nodes = _bytes_of(fields, 1)
-    return bool(nodes) and {field.number for field in fields} <= {1, 2, 3, 4} and _is_node(nodes[0])
+    return bool(nodes) and _numbers(fields) <= {1, 2, 3, 4} and _is_node(nodes[0])
 
 
 def _is_node(data: bytes) -> bool:
@@ -333,32 +343,35 @@ def _is_node(data: bytes) -> bool:
     for key in (0x0A, 0x12):
         if at + 1 >= len(data) or data[at] != key:
             return False
-        length, at = _varint(data, at + 1)
+        length, at = varint(data, at + 1)
         texts.append(data[at : at + length])
         at += length
     return bool(_OPERATION.fullmatch(texts[1]))
 
 
-def _is_meta_graph(fields: list[_Field]) -> bool:
-    numbers = {field.number for field in fields}
+def _is_meta_graph(fields: list[Field]) -> bool:
+    numbers = _numbers(fields)
     return fields[0].number == 1 and {1, 2} <= numbers <= {1, 2, 3, 4, 5, 6, 7} and not _is_graph(fields)
 
 
-def _is_paddle(fields: list[_Field]) -> bool:
+def _is_paddle(fields: list[Field]) -> bool:
     blocks = _bytes_of(fields, 1)
-    return bool(blocks) and blocks[0].startswith(b"\x08\x00\x10") and {field.number for field in fields} <= {1, 4, 5}
+    return bool(blocks) and blocks[0].startswith(b"\x08\x00\x10") and _numbers(fields) <= {1, 4, 5}
 
 
-def _is_caffe(fields: list[_Field]) -> bool:
+def _is_caffe(fields: list[Field]) -> bool:
     return bool(_bytes_of(fields, 100)) or (bool(_bytes_of(fields, 2)) and _bytes_of(fields, 1)[:1] != [])
 
 
-_MESSAGES: list[tuple[str | Foreign, Callable[[list[_Field]], bool]]] = [
+_MESSAGES: list[tuple[str | Foreign | Broken, Callable[[list[Field]], bool]]] = [
     (_CORE_ML, _is_core_ml),
     (ONNX, _is_onnx),
+    (Broken("an ONNX file without its graph"), _is_onnx_without_graph),
+    (Foreign("the graph of an ONNX model alone", "Save the whole model: onnx.save(model, '{raw_stem}.onnx')"),
+     _is_onnx_graph),
     (Foreign("the graph of a SavedModel", "Name it saved_model.pb and give the path of its folder."), _is_saved_model),
     (FROZEN_GRAPH, _is_graph),
     (PADDLE, _is_paddle),
     (Foreign("a TF1 meta graph", "Give the path of a checkpoint: its name must end in .meta."), _is_meta_graph),
     (_CAFFE, _is_caffe),
-]
+]  # fmt: skip

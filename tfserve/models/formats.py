@@ -264,7 +264,13 @@ def _file(file: Path) -> Located:
 def _refusal(file: Path, found: Foreign | Broken | str | None) -> str:
     if isinstance(found, Foreign):
         raw, raw_stem = str(file), str(file.with_suffix(""))
-        names = {"raw": raw, "raw_stem": raw_stem, "path": shlex.quote(raw), "stem": shlex.quote(raw_stem)}
+        names = {
+            "raw": raw,
+            "raw_stem": raw_stem,
+            "name": file.name,
+            "path": shlex.quote(raw),
+            "stem": shlex.quote(raw_stem),
+        }
         return f"{file} is {found.what}, which no runtime can read. {found.advice.format_map(names)}"
     if isinstance(found, Broken):
         return f"{file} is {found.what}. It was not completely saved or copied. Save or copy it again."

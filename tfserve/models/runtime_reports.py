@@ -63,9 +63,13 @@ class Guard(msgspec.Struct, frozen=True, omit_defaults=True):
     ascii_only: bool = False
 
     def __str__(self) -> str:
-        parts = [f"{name!r} from {low:g} to {high:g}" for name, (low, high) in self.ranges.items()]
+        parts = [_range(name, low, high) for name, (low, high) in self.ranges.items()]
         parts += ["no denormals"] * self.normal_only + ["plain ASCII"] * self.ascii_only
         return ", ".join(parts)
+
+
+def _range(name: str, low: Number, high: Number) -> str:
+    return f"{name!r} from {low:g} to {high:g}" if low <= high else f"no values of {name!r}"
 
 
 class Trial(msgspec.Struct, kw_only=True, omit_defaults=True):

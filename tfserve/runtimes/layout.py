@@ -27,8 +27,8 @@ class Layout(msgspec.Struct, frozen=True):
     @property
     def own_inputs(self) -> dict[str, str]:
         """The file's own name for each name of the signature; inputs that the file does not have are left out."""
-        names = (spec.name for spec in self.signature.inputs)
-        return {name: own for name, own in zip(names, self.inputs, strict=True) if own}
+        named = zip(self.signature.input_names, self.inputs, strict=True)
+        return {name: own for name, own in named if own} | {each.name: each.name for each in self.signature.optional}
 
     @property
     def own_outputs(self) -> dict[str, str]:
@@ -54,10 +54,15 @@ def read(model: Path) -> Layout | None:
         raise Invalid(f"{path_of(model)} is damaged: {error}. Convert the model again.") from error
 
 
-def plain(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], name: str = DEFAULT_SIGNATURE) -> Layout:
+def plain(
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    name: str = DEFAULT_SIGNATURE,
+    optional: Sequence[TensorSpec] = (),
+) -> Layout:
     """The layout of a model whose own names are the signature's."""
     names = [tuple(spec.name for spec in specs) for specs in (inputs, outputs)]
-    return Layout(name, Signature(tuple(inputs), tuple(outputs)), *names)
+    return Layout(name, Signature(tuple(inputs), tuple(outputs), optional=tuple(optional)), *names)
 
 
 def check(layout: Layout, path: Path, inputs: Mapping[str, object], outputs: Mapping[str, object]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 
 from tfserve.errors import Invalid, Overloaded, TFserveError, Unsupported
 from tfserve.models import contents
@@ -30,10 +31,16 @@ _TENSOR = re.compile(r"tensor\((\w+)\)")
 _HINTS = {
     "Unsupported model IR version": "Update onnxruntime, or export the model for an older version of ONNX.",
     "is under development and support for this is limited": "Export the model for an older opset.",
+    "Failed to construct locale": (
+        "It changes the case of text, for which this machine needs the locale en_US.UTF-8:"
+        " apt-get install locales && localedef -i en_US -f UTF-8 en_US.UTF-8"
+    ),
     "External data path": "Its weights are in a separate file: copy it into the model's folder.",
 }
 
 _ERRORS_ONLY = 3
+MAX_OPTIONAL = 32
+"""A file with more inputs that have a default was exported with its weights as inputs."""
 
 
 def load(model: Located, *, device: str) -> OnnxModel:
@@ -47,6 +54,7 @@ def load(model: Located, *, device: str) -> OnnxModel:
     if strange := [each for each in session.get_inputs() if each.type not in TYPES]:
         problem = f"{model.path} has the unsupported input {strange[0].name!r}, {_what(strange[0])}"
         raise Unsupported(f"{problem}. Export it with tensors of numbers or text as inputs.")
+    known_elsewhere = _rows_elsewhere(session)
     inputs = [_spec(each, any_shape) for each in session.get_inputs()]
     # Classifiers made by other libraries also have lists of maps as outputs, which can't be fetched.
     outputs = [_spec(each, any_shape) for each in session.get_outputs() if each.type in TYPES]
@@ -58,7 +66,10 @@ def load(model: Located, *, device: str) -> OnnxModel:
         )
     found = layout.read(model.path)
     inputs, outputs = (onnx_quantization.added(specs, model.path) for specs in (inputs, outputs))
-    names = found or layout.plain(inputs, outputs)
+    inputs, outputs = (
+        [replace(spec, rows_elsewhere=spec.name in known_elsewhere) for spec in specs] for specs in (inputs, outputs)
+    )
+    names = found or layout.plain(inputs, outputs, optional=_with_default(session))
     layout.check(names, model.path, {each.name: each for each in inputs}, {each.name: each for each in outputs})
     remarks = [f"output {each.name!r} is not available: it is {_what(each)}" for each in strange]
     loaded = OnnxModel(model.format, session, names, remarks, was_converted=found is not None)
@@ -151,6 +162,24 @@ def _options(onnxruntime: Any, threads: int) -> Any:
     # Threads that spin while waiting for work take CPU time from the web processes that bring it.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
+
+
+def _rows_elsewhere(session: Any) -> frozenset[str]:
+    """Tensors whose first dimension does not count examples, as the names of the dimensions show: [time, batch, 4]."""
+    given, returned = session.get_inputs(), session.get_outputs()
+    rows = {size for each in given for size in each.shape[:1] if isinstance(size, str)}
+    others = {size for each in given for size in each.shape[1:] if isinstance(size, str)} - rows
+    return frozenset(
+        each.name
+        for each in (*given, *returned)
+        if each.shape and each.shape[0] not in rows and (each.shape[0] in others or rows.intersection(each.shape[1:]))
+    )
+
+
+def _with_default(session: Any) -> list[TensorSpec]:
+    """Inputs that need not be set, because an initializer of the same name has their default."""
+    found = [_spec(each, ()) for each in session.get_overridable_initializers() if each.type in TYPES]
+    return found if len(found) <= MAX_OPTIONAL else []
 
 
 def _tensors_without_rank(model: Located, session: Any) -> frozenset[str]:

@@ -26,7 +26,7 @@ class SignatureOnly:
         self._was_converted = was_converted
         #: the folder in which TensorFlow's names of a converted model are
         self.names_folder: Path | None = None
-        self._inputs = {name: _targets(each.inputs) for name, each in signatures.items()}
+        self._inputs = {name: _targets(each.takes) for name, each in signatures.items()}
         self._outputs = {name: _targets(each.outputs) for name, each in signatures.items()}
 
     def feeds(self, name: str, signature: str) -> Sequence[Target]:
@@ -39,7 +39,8 @@ class SignatureOnly:
 
     def missing(self, inputs: Sequence[str], outputs: Sequence[str], signature: str) -> list[str]:
         """The inputs that are not given; all are needed, for any output. Raises `OnlyTensorFlowKnows`."""
-        lacks = [name for name in self._inputs.get(signature, ()) if name not in inputs] if outputs else []
+        needed = self.signatures[signature].input_names if outputs and signature in self.signatures else ()
+        lacks = [name for name in needed if name not in inputs]
         if lacks and self._was_converted:
             raise OnlyTensorFlowKnows(f"Missing inputs: {listed(lacks)}.")
         return lacks

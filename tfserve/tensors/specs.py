@@ -58,6 +58,7 @@ class TensorSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     `quantization` has the parameters of a quantized model; callers send and receive the integers.
     `part` names a component of a ragged or sparse tensor, such as "row_splits of 'ids'"; otherwise it is empty.
     `example` is a value for example requests as nested lists, if the model rejects the usual one.
+    `rows_elsewhere` says that another dimension than the first is known to count examples.
     """
 
     name: str
@@ -66,11 +67,13 @@ class TensorSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     quantization: Quantization | None = None
     part: str = ""
     example: Any = None
+    rows_elsewhere: bool = False
 
     @property
     def is_batched(self) -> bool:
         """Whether the first dimension is variable and counts examples. In a component (`part`) it counts values."""
-        return bool(self.shape) and self.shape is not None and self.shape[0] == -1 and not self.part
+        is_variable = bool(self.shape) and self.shape is not None and self.shape[0] == -1
+        return is_variable and not (self.part or self.rows_elsewhere)
 
     def accepts(self, shape: Shape) -> bool:
         requested = self.shape
@@ -94,11 +97,18 @@ class Signature(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
     """The inputs and outputs of one function of a model.
 
     `method` is `classify` or `regress` if the model takes serialized tf.Example, and empty for plain tensors.
+    `optional` are further inputs, which have a default: requests need not set them.
     """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     method: str = ""
+    optional: tuple[TensorSpec, ...] = ()
+
+    @cached_property
+    def takes(self) -> tuple[TensorSpec, ...]:
+        """All inputs that a request may set."""
+        return self.inputs + self.optional
 
     @cached_property
     def input_names(self) -> tuple[str, ...]:
@@ -113,6 +123,11 @@ class Signature(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
         """The only input, if its first dimension may count rows."""
         (only,) = self.inputs if len(self.inputs) == 1 else (None,)
         return only if only is not None and only.shape != () and not only.part else None
+
+    @cached_property
+    def rows_elsewhere(self) -> TensorSpec | None:
+        """The first tensor whose examples are not counted by its first dimension."""
+        return next((spec for spec in (*self.inputs, *self.outputs) if spec.rows_elsewhere), None)
 
 
 def check_shape(shape: Shape, spec: TensorSpec, name: str) -> None:
@@ -135,4 +150,7 @@ def check_shape(shape: Shape, spec: TensorSpec, name: str) -> None:
 def _batch_hint(shape: Shape, spec: TensorSpec) -> str:
     if spec.is_batched and spec.accepts((1, *shape)):
         return f" Its first dimension counts examples: send a single example as shape {[1, *shape]}."
+    fixed = spec.shape[0] if spec.shape else -1
+    if fixed >= 0 and shape and spec.accepts((fixed, *shape[1:])):
+        return f" Its first dimension is fixed: send exactly {fixed} in each request."
     return ""

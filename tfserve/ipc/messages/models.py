@@ -277,8 +277,8 @@ class Convert(Request[Converted]):
 
     The first `candidate` of a work folder is `tensorflow`: it computes what the others are compared with. `key` is the
     response to IdentifyModel. `samples` are requests that the model has computed: each the body of a `ComputeRequest`
-    of `tfserve.ipc.predictions`, or a predict request as JSON. One that `was_requested` by name is converted even when
-    nothing can be compared.
+    of `tfserve.ipc.predictions`, or a predict request as JSON. When a runtime `was_requested` by name, the model is
+    converted for it even if nothing can be compared.
     """
 
     candidate: str

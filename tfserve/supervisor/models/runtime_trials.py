@@ -97,7 +97,7 @@ class RuntimeTrials:
                 on_progress(f"trying {candidate}")
                 request = Convert(
                     candidate=candidate, path=path, key=key, work_folder=str(work), precision=precision,
-                    samples=list(samples), was_requested=requested == candidate,
+                    samples=list(samples), was_requested=requested != AUTO,
                 )  # fmt: skip
                 trials.append(await self._try(request))
                 if requested == AUTO and not trials[0].compared:

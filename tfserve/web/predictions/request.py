@@ -97,7 +97,7 @@ def in_order(signature: Signature, inputs: Mapping[str, Array]) -> Mapping[str, 
     """The inputs in the order of the signature, so that requests in any order can share a batch."""
     if len(inputs) < 2:
         return inputs
-    known = {spec.name: inputs[spec.name] for spec in signature.inputs if spec.name in inputs}
+    known = {spec.name: inputs[spec.name] for spec in signature.takes if spec.name in inputs}
     return known if len(known) == len(inputs) else inputs
 
 

@@ -20,10 +20,10 @@ def max_body_bytes(signatures: Iterable[Signature]) -> int | None:
     """The maximum size of a request for one of the signatures; None if an input may have any size."""
     most = 0
     for signature in signatures:
-        for spec in signature.inputs:
+        for spec in signature.takes:
             if spec.dtype == "string" or spec.shape is None or -1 in spec.shape:
                 return None
-        most = max(most, sum(math.prod(spec.shape or ()) for spec in signature.inputs))
+        most = max(most, sum(math.prod(spec.shape or ()) for spec in signature.takes))
     return most * ELEMENT_BYTES + REST_BYTES
 
 
@@ -53,11 +53,11 @@ def require_all(given: Collection[str], specs: Sequence[TensorSpec]) -> None:
         raise Invalid(f"Missing input {listed(missing)}{nearest(missing[0], given)}. Required: {listed(known)}.")
 
 
-def require_names(given: Collection[str], specs: Sequence[TensorSpec]) -> None:
-    """Raises `Invalid` if the names are not exactly those of the inputs."""
+def require_names(given: Collection[str], signature: Signature) -> None:
+    """Raises `Invalid` if the names are not exactly those of the inputs. Optional inputs may be among them."""
     for name in given:
-        find(name, specs, "input")
-    require_all(given, specs)
+        find(name, signature.takes, "input")
+    require_all(given, signature.inputs)
 
 
 def refuse_repeated(names: Sequence[str], what: str) -> None:

@@ -169,7 +169,7 @@ class Computation:
         outputs = {spec.name: spec for spec in signature.outputs}
         if unknown := [name for name in ask.outputs if name not in outputs]:
             raise Invalid(f"The model has no output {unknown[0]!r}. Available: {listed(outputs)}.")
-        inputs = {spec.name: spec for spec in signature.inputs}
+        inputs = {spec.name: spec for spec in signature.takes}
         plan = Plan(
             ask.signature,
             {name: [Target(name, inputs[name])] for name in ask.names},
@@ -342,8 +342,9 @@ def _arrays(ask: ComputeRequest) -> dict[str, Array]:
 
 
 def _check_inputs(signature: Signature, ask: ComputeRequest) -> None:
-    specs = {spec.name: spec for spec in signature.inputs}
-    if set(ask.names) != set(specs) or len(ask.names) != len(specs):
+    specs = {spec.name: spec for spec in signature.takes}
+    names = set(ask.names)
+    if not names.issuperset(signature.input_names) or not names <= specs.keys() or len(ask.names) != len(names):
         raise Invalid(f"Signature {ask.signature!r} takes the inputs {listed(specs)}, got {listed(ask.names)}.")
     for name, tensor in zip(ask.names, ask.tensors, strict=True):
         _check_input(specs[name], tensor)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -11,11 +12,11 @@ import numpy as np
 
 from tfserve.errors import Invalid, TFserveError
 from tfserve.ipc.predictions import Tensor, to_array, to_tensor
-from tfserve.models.runtime_reports import ENOUGH_SAMPLES, Guard
-from tfserve.runtimes import decisions, guarded, state
+from tfserve.models.runtime_reports import ENOUGH_SAMPLES, Guard, Number
+from tfserve.runtimes import decisions, guarded, state, synthetic_inputs
 from tfserve.runtimes.interface import Runtime
 from tfserve.tensors.dtypes import DTYPES
-from tfserve.tensors.specs import Array, Signature
+from tfserve.tensors.specs import Array, Signature, TensorSpec
 from tfserve.worker.trials import accepted_numbers, trial_inputs
 from tfserve.worker.trials.numeric_diff import Difference, compare, is_exact
 from tfserve.worker.trials.trial_inputs import Inputs
@@ -26,6 +27,9 @@ MAX_BYTES = 256 * 1024 * 1024
 """Maximum size of all inputs and outputs."""
 LEAST_CASES, CASES_S = 6, 90.0
 """After this time, and with this many cases, no others are tried: the candidates need time, too."""
+
+NONE: tuple[Number, Number] = (1, 0)
+"""The range of no number."""
 
 SAMPLE, ORDINARY, TINY, ODD_TEXT = "sample", "", "tiny", "odd text"
 
@@ -55,7 +59,8 @@ class Case(msgspec.Struct, array_like=True, frozen=True):
 class Reference(msgspec.Struct, frozen=True):
     """A signature called `name` of a SavedModel, and what it computes. `problem` is the reason if it has no cases.
 
-    `envelopes` are the ranges of the cases' levels. With `needs_samples`, recorded requests may succeed where synthetic
+    `envelopes` are the ranges of the cases' levels. Without cases `limits` are the numbers that TensorFlow accepts, as
+    far as inputs of a made-up size show them. With `needs_samples`, recorded requests may succeed where synthetic
     inputs can't. With `must_stay`, no other runtime may serve the model, even if it was requested.
     """
 
@@ -64,6 +69,7 @@ class Reference(msgspec.Struct, frozen=True):
     signature: Signature
     cases: list[Case] = []
     envelopes: list[trial_inputs.Envelope] = []
+    limits: trial_inputs.Envelope = {}
     problem: str = ""
     needs_samples: bool = False
     must_stay: bool = False
@@ -82,12 +88,12 @@ class Reference(msgspec.Struct, frozen=True):
     def guard(self, level: int, *, normal_only: bool, ascii_only: bool) -> Guard:
         """The guard that accepts values up to a level that agreed. A range with all numbers of a type needs no check.
 
-        Without cases all finite floats pass.
+        Without cases those that TensorFlow accepts pass, except negative whole numbers, which other libraries may count
+        from the end. If it is not known what TensorFlow accepts, all finite floats pass, and no whole numbers.
         """
         specs = {spec.name: spec for spec in self.signature.inputs if spec.dtype in DTYPES}
         if not self.envelopes:
-            floats = {name: spec for name, spec in specs.items() if DTYPES[spec.dtype].kind == "float"}
-            return Guard({name: accepted_numbers.type_limits(spec) for name, spec in floats.items()})
+            return Guard({name: self._limits(spec) for name, spec in specs.items() if _is_number(spec)})
         ranges = {
             name: range_
             for name, range_ in self.envelopes[level].items()
@@ -95,6 +101,12 @@ class Reference(msgspec.Struct, frozen=True):
         }
         kinds = {DTYPES[spec.dtype].kind for spec in specs.values()}
         return Guard(ranges, normal_only and "float" in kinds, ascii_only and "string" in kinds)
+
+    def _limits(self, spec: TensorSpec) -> tuple[Number, Number]:
+        if DTYPES[spec.dtype].kind == "float":
+            return self.limits.get(spec.name, accepted_numbers.type_limits(spec))
+        lowest, highest = self.limits.get(spec.name, NONE)
+        return max(0, lowest), highest
 
     def timed(self) -> dict[int, Inputs]:
         """Inputs to measure times with, by their number of examples, the fewest first."""
@@ -116,8 +128,13 @@ class _NoReference(Exception):
         self.needs_samples = needs_samples
 
 
-def make(runtime: Runtime, saved_model: Path, name: str, samples: Sequence[bytes]) -> Reference:
-    """Computes the outputs of all inputs that there are. Rejected inputs are recorded, too."""
+def make(
+    runtime: Runtime, saved_model: Path, name: str, samples: Sequence[bytes], *, needs_limits: bool = False
+) -> Reference:
+    """Computes the outputs of all inputs that there are. Rejected inputs are recorded, too.
+
+    With `needs_limits` another runtime will serve the model even if nothing can be compared.
+    """
     signature = runtime.signatures[name]
     if state.is_stateful(runtime):
         return Reference(str(saved_model), name, signature, problem=state.NEVER_MOVED, must_stay=True)
@@ -125,10 +142,28 @@ def make(runtime: Runtime, saved_model: Path, name: str, samples: Sequence[bytes
     try:
         cases, envelopes = _Maker(runtime, name, given).make()
     except _NoReference as problem:
+        limits = _made_up_limits(runtime, name) if needs_limits else {}
         return Reference(
-            str(saved_model), name, signature, problem=str(problem), needs_samples=problem.needs_samples
+            str(saved_model), name, signature, limits=limits, problem=str(problem), needs_samples=problem.needs_samples
         )  # fmt: skip
     return Reference(str(saved_model), name, signature, cases, envelopes)
+
+
+def _made_up_limits(runtime: Runtime, name: str) -> trial_inputs.Envelope:
+    """The numbers that TensorFlow accepts in inputs of a made-up size; empty if it rejects all of them."""
+    signature = runtime.signatures[name]
+    if not synthetic_inputs.is_possible(signature):
+        return {}
+    computed = partial(compute, runtime, names=signature.output_names, signature=name)
+    for recipe in synthetic_inputs.recipes(signature):
+        base = recipe.inputs(signature)
+        try:
+            computed(base)
+        except TFserveError:
+            continue
+        found = accepted_numbers.find(computed, signature, base)
+        return {} if isinstance(found, str) else found
+    return {}
 
 
 class _Maker:
@@ -242,6 +277,10 @@ class _Maker:
 def compute(runtime: Runtime, inputs: Inputs, names: Sequence[str], signature: str) -> list[Array]:
     """All outputs of a signature. Raises what the runtime raises."""
     return [output for output in runtime.run(inputs, names, signature) if output is not None]
+
+
+def _is_number(spec: TensorSpec) -> bool:
+    return DTYPES[spec.dtype].kind in ("int", "float")
 
 
 def _is_finite(inputs: Inputs) -> bool:

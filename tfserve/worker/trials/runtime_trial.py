@@ -100,7 +100,9 @@ def _try_tensorflow(model: Located, message: Convert) -> Trial:
         conversion.freeze(saved_model, name, folder / "frozen")
         saved_model = folder / "frozen"
     kept = held_out_samples.samples(model, name, runtime.signatures[name])
-    found = reference_outputs.make(runtime, saved_model, name, [*kept, *message.samples])
+    found = reference_outputs.make(
+        runtime, saved_model, name, [*kept, *message.samples], needs_limits=message.was_requested
+    )
     found.write(folder)
     if isinstance(runtime, GraphModel):
         runtime.known_names().write(folder)

@@ -69,8 +69,9 @@ class Predict:
         return Prediction(options.request(self._arrays(request.inputs, signature), name, outputs))
 
     def _arrays(self, tensors: Mapping[str, TensorProto], signature: Signature) -> dict[str, Array]:
-        signature_checks.require_names(tensors, signature.inputs)
-        return {spec.name: tensor_proto.to_array(tensors[spec.name], spec) for spec in signature.inputs}
+        signature_checks.require_names(tensors, signature)
+        named = [(spec.name, spec) for spec in signature.takes]
+        return {name: tensor_proto.to_array(tensors[name], spec) for name, spec in named if name in tensors}
 
     def _write(self, model: Model, prediction: Prediction, result: Result) -> v1.PredictResponse:
         response = v1.PredictResponse(model_spec=_model_spec(model, result.version, prediction.request.signature))

@@ -76,7 +76,15 @@ def read(body: bytes, model: Model, options: Options = Options(PROTOCOL)) -> Pre
     except UnsupportedOutput as error:
         dtype = error.detail["dtype"]
         raise Invalid(f"Failed to write JSON value for tensor type {dtype}. {error.message}") from None
+    if in_rows and signature.rows_elsewhere is not None:
+        _refuse_rows_elsewhere(signature.rows_elsewhere, inputs)
     return Prediction(options.request(inputs, name), Form.ROWS if in_rows else Form.COLUMNS)
+
+
+def _refuse_rows_elsewhere(spec: TensorSpec, inputs: dict[str, Array]) -> None:
+    """A single row is the whole tensor, wherever its dimension is."""
+    if any(len(array) > 1 for array in inputs.values()):
+        raise Invalid(f"The first dimension of {spec.name!r} does not count the rows of 'instances'. {SEND_COLUMNS}")
 
 
 def write(prediction: Prediction, result: Result) -> bytes:
@@ -132,13 +140,16 @@ def _rows_of_objects(instances: list[Any], signature: Signature) -> dict[str, Ar
         if not _is_object(row):
             raise Invalid(f"'instances' mixes objects and other values (first at index {index}).")
         if row.keys() != names:
+            for spec in signature.optional:
+                if spec.name in row:
+                    raise _not_in_rows(spec, signature)
             raise _wrong_names(index, row, signature)
     return {spec.name: _column(instances, spec) for spec in signature.inputs}
 
 
 def _wrong_names(index: int, row: dict[str, Any], signature: Signature) -> Invalid:
     try:
-        signature_checks.require_names(row, signature.inputs)
+        signature_checks.require_names(row, signature)
     except Invalid as error:
         return Invalid(f"Failed to process element: {index} of 'instances' list: {error.message}")
     raise AssertionError("the names of the row differ from those of the signature")
@@ -163,7 +174,8 @@ def _columns(inputs: Any, signature: Signature) -> dict[str, Array]:
         spec = _only_input(signature, "inputs")
         return {spec.name: _array(inputs, spec, in_rows=False)}
     signature_checks.require_all(inputs, signature.inputs)
-    return {spec.name: _array(inputs[spec.name], spec, in_rows=False) for spec in signature.inputs}
+    given = [spec for spec in signature.takes if spec.name in inputs]
+    return {spec.name: _array(inputs[spec.name], spec, in_rows=False) for spec in given}
 
 
 def _array(value: Any, spec: TensorSpec, *, in_rows: bool) -> Array:

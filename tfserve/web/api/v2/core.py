@@ -97,7 +97,7 @@ def read_inputs(given: Sequence[InputTensor], signature: Signature, read_values:
     arrays: dict[str, Array] = {}
     for tensor in given:
         name = tensor.name
-        spec = find(name, signature.inputs, "input")
+        spec = find(name, signature.takes, "input")
         if name in arrays:
             raise signature_checks.repeated(name, "input")
         _check_datatype(tensor.datatype, spec)
@@ -106,7 +106,7 @@ def read_inputs(given: Sequence[InputTensor], signature: Signature, read_values:
         if tensor.parameters and "shared_memory_region" in tensor.parameters:
             raise SharedMemory(name=name)
         arrays[name] = read_values(tensor, spec, shape)
-    if len(arrays) != len(signature.inputs):
+    if len(arrays) != len(signature.inputs) or signature.optional:
         signature_checks.require_all(arrays, signature.inputs)
     return arrays
 

@@ -80,7 +80,13 @@ def config(model: Model) -> dict[str, Any]:
         "backend": model.info.runtime or "tensorflow",
         "version_policy": {"latest": {"num_versions": 1}},
         "max_batch_size": most,
-        "input": [_config_tensor(spec, is_batched) | {"format": "FORMAT_NONE"} for spec in signature.inputs],
+        "input": [
+            *[_config_tensor(spec, is_batched) | {"format": "FORMAT_NONE"} for spec in signature.inputs],
+            *[
+                _config_tensor(spec, is_batched=False) | {"format": "FORMAT_NONE", "optional": True}
+                for spec in signature.optional
+            ],
+        ],
         "output": [_config_tensor(spec, is_batched) | {"label_filename": ""} for spec in signature.outputs],
         "instance_group": [{"name": model.name, "kind": "KIND_CPU", "count": model.info.options.replicas}],
         "default_model_filename": "",
