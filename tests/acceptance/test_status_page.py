@@ -166,3 +166,12 @@ def test_a_browser_shows_the_epochs_of_a_training_as_they_end(server: Server, di
         assert browser.wait_for("Nothing is training.")
     finally:
         browser.close()
+
+
+def test_an_address_that_only_takes_a_form_says_so(server: Server) -> None:
+    opened = server.http.get("/pages/logout/", headers={"Accept": "text/html"})
+    assert (opened.status_code, opened.headers["allow"]) == (405, "POST")
+    assert "can&#x27;t be requested with GET, only with POST" in opened.text
+    assert "temporarily" not in opened.text
+    program = server.http.get("/pages/logout/", headers={"Accept": "application/json"})
+    assert (program.status_code, program.json()["request_result"]) == (405, False)

@@ -25,7 +25,7 @@ from tfserve.ipc.messages import SetPassword
 from tfserve.web.access.audit_log import OK
 from tfserve.web.access.authentication import DOCS
 from tfserve.web.database_reads import read
-from tfserve.web.pages.middleware import error_page
+from tfserve.web.pages.middleware import error_page, refused
 from tfserve.web.pages.sessions import principal_of
 
 Respond = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
@@ -124,7 +124,7 @@ async def set_password(request: ASGIRequest) -> HttpResponseBase:
 def csrf_failure(request: HttpRequest, **_: Any) -> HttpResponseBase:
     """The form was sent by another site, or the page is older than the cookie. Django calls this outside a view."""
     reason = "The form came from another site or is too old. Load the page again."
-    return HttpResponse(render_to_string("pages/outage.html", {"reason": reason}, request), status=403)
+    return HttpResponse(refused(reason, request=request), status=403)
 
 
 # --- parts

@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from asgiref.sync import markcoroutinefunction
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.http.response import HttpResponseBase
 from django.template.loader import render_to_string
 from django.utils.decorators import async_only_middleware
 
-from tfserve.errors import TFserveError
-from tfserve.web.http.responses import error_headers, status_of
+from tfserve.errors import TFserveError, Unavailable
+from tfserve.web.http.responses import MethodNotAllowed, error_headers, status_of
 
 Respond = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 
@@ -65,15 +65,31 @@ class ErrorPages:
         markcoroutinefunction(self)
 
     async def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        return await self._get_response(request)
+        response = await self._get_response(request)
+        if isinstance(response, HttpResponseNotAllowed):
+            return await error_page(_not_allowed(request, response))
+        return response
 
     async def process_exception(self, _: HttpRequest, error: Exception) -> HttpResponse | None:
         return await error_page(error) if isinstance(error, TFserveError) else None
 
 
+def refused(reason: str, *, is_temporary: bool = False, request: HttpRequest | None = None) -> str:
+    """The content of a page that shows why there is nothing else to be seen."""
+    heading = "This page is temporarily unavailable" if is_temporary else "This page can't be shown"
+    return render_to_string("pages/refused.html", {"heading": heading, "reason": reason}, request)
+
+
+def _not_allowed(request: HttpRequest, response: HttpResponseNotAllowed) -> MethodNotAllowed:
+    allowed = response.headers["Allow"].split(", ")
+    advice = "This address takes a form. Go back to the page that has it." if "GET" not in allowed else ""
+    problem = f"{request.path!r} can't be requested with {request.method}, only with {' or '.join(allowed)}."
+    return MethodNotAllowed(f"{problem} {advice}".strip(), *allowed)
+
+
 async def error_page(error: TFserveError) -> HttpResponse:
     """A page that shows an expected error, with its HTTP status."""
-    html = await asyncio.to_thread(render_to_string, "pages/outage.html", {"reason": error.message})
+    html = await asyncio.to_thread(refused, error.message, is_temporary=isinstance(error, Unavailable))
     headers = {name.decode(): value.decode() for name, value in error_headers(error)}
     response = HttpResponse(html, status=status_of(error), headers=headers)
     vars(response)["_has_been_logged"] = True  # the outage has already been logged
