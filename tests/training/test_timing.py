@@ -53,6 +53,16 @@ def test_the_time_left_is_that_of_the_stages_to_come() -> None:
     assert clock.progress() == pytest.approx(98)
 
 
+def test_each_stage_reports_its_beginning() -> None:
+    """Preparing a training may take minutes on a busy machine, before its first step has something to report."""
+    clock = Timed()
+    with clock.stage("read", "Reading 50 masks"):
+        clock.time.passes(5)
+    with clock.stage("decoder: fold 1"):
+        clock.time.passes(60)
+    assert [each.message for each in clock.told] == ["Reading 50 masks", "Decoder: fold 1"]
+
+
 def test_a_busy_machine_takes_longer_for_everything() -> None:
     clock = Timed()
     clock.expect("train", 100)

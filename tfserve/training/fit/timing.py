@@ -209,15 +209,14 @@ class Clock:
             self._stages[name].chance = 1.0
 
     @contextmanager
-    def stage(self, name: str, message: str | None = None) -> Iterator[Stage]:
-        """Measures a stage and reports its beginning."""
+    def stage(self, name: str, message: str = "") -> Iterator[Stage]:
+        """Measures a stage and reports its beginning, with its name if there is no message."""
         expected = self._stages.setdefault(name, _Expected(1.0, CORES, _kind(name), is_expected=False))
         expected.chance = 1.0
         self.observe()
         before, stage = self._current, Stage(self, name)
         self._current = stage
-        if message is not None:
-            self.reporter.report(self.progress(), message, eta_s=self.time_left())
+        self.reporter.report(self.progress(), message or name[:1].upper() + name[1:], eta_s=self.time_left())
         try:
             yield stage
             self.observe()
