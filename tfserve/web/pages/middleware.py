@@ -82,7 +82,7 @@ def refused(reason: str, *, is_temporary: bool = False, request: HttpRequest | N
 
 def _not_allowed(request: HttpRequest, response: HttpResponseNotAllowed) -> MethodNotAllowed:
     allowed = response.headers["Allow"].split(", ")
-    advice = "This address takes a form. Go back to the page that has it." if "GET" not in allowed else ""
+    advice = "This address takes a form. Open the page that has it." if "GET" not in allowed else ""
     problem = f"{request.path!r} can't be requested with {request.method}, only with {' or '.join(allowed)}."
     return MethodNotAllowed(f"{problem} {advice}".strip(), *allowed)
 
