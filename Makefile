@@ -42,7 +42,7 @@ test-slow: $(STAMP)
 	@mkdir -p build/coverage
 	$(BIN)/python $(COVERED) -m pytest -m "slow and not long" -n 3 --dist loadfile --timeout 600 $(ARGS)
 
-# What the tests with COVERAGE=1 have run. Fails below the share of lines in pyproject.toml.
+# What the tests with COVERAGE=1 have run since the last `make coverage`.
 coverage: $(STAMP)
 	$(BIN)/python -m coverage combine --quiet build/coverage/lines.*
 	$(BIN)/python -m coverage report

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -20,6 +21,7 @@ import numpy as np
 import pytest
 
 from tests.acceptance.conftest import REPOSITORY, Server
+from tests.acceptance.holding_proxy import holding_proxy
 from tests.acceptance.training_calls import digit_project
 from tests.protocols import echo
 from tests.protocols.grpc_port import free_port
@@ -168,21 +170,24 @@ def test_files_and_uploads(tfserve: Run, workspace: str, tmp_path: Path) -> None
 
 
 def test_an_upload_that_was_interrupted_says_how_to_continue(tfserve: Run, server: Server, tmp_path: Path) -> None:
-    folder = tmp_path / "large"
+    folder = tmp_path / "my photos"
     folder.mkdir()
-    for each in range(8):
-        (folder / f"{each}.bin").write_bytes(bytes(32 * 2**20))
-    command = [*COMMAND, "upload", str(folder), "--server", server.url]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while not any(each["name"] == "large.tar" and each["offset"] for each in tfserve("uploads", "--json").json):
-        assert process.poll() is None, process.communicate()
-    process.send_signal(signal.SIGINT)
-    out, errors = process.communicate()
+    for each in range(4):
+        (folder / f"{each}.bin").write_bytes(bytes(8 * 2**20))
+    with holding_proxy(server.url, limit=4 * 2**20) as proxy:
+        command = [*COMMAND, "upload", "my photos", "--name", "all", "--server", proxy.url]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+        assert proxy.is_holding.wait(60)
+        process.send_signal(signal.SIGINT)
+        out, errors = process.communicate()
     assert (process.returncode, out.strip()) == (130, "")
-    found = re.search(r"`tfserve (upload \S+ --resume ([0-9a-f]+))` continues this upload", errors)
+    found = re.search(r"`tfserve (.*)` continues this upload", errors)
     assert found, errors
-    assert tfserve(*found[1].split()).out == f"upload:{found[2]}\n"
-    tfserve("uploads", "rm", found[2])
+    words = shlex.split(found[1])
+    assert words[:-1] == ["upload", "my photos", "--name", "all", "--server", proxy.url, "--resume"]
+    words[words.index("--server") + 1] = server.url
+    assert tfserve(*words).out == f"upload:{words[-1]}\n"
+    tfserve("uploads", "rm", words[-1])
 
 
 def test_a_model_is_deployed_described_and_run(tfserve: Run, workspace: str, small: Path, tmp_path: Path) -> None:

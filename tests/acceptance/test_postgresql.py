@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from tests.acceptance.model_jobs import LATER, batch_output, ended, receiver, ro
 from tests.acceptance.postgresql_server import NotInstalled, PostgreSQL, private_server
 from tests.acceptance.standby import Standby, takes_over
 from tests.acceptance.test_start_and_stop import follow_until, run_server
+from tests.acceptance.training_calls import digit_project
 
 Start = Callable[..., Server]
 
@@ -191,8 +193,17 @@ def test_text_with_nul_characters_is_stored_and_searched(start: Start, database_
     searches = ("/tasks/?projectId=%00", "/?taskId=a%00", "/pages/jobs/?q=%00", "/pages/trainings/?q=a%00b")
     statuses = [server.http.get(each, headers={"Accept": "text/html"}).status_code for each in searches]
     assert statuses == [200, 404, 200, 200]
-    form = {"projectDir": str(server.roots), "trainType": "classification", "userId": "a\0b"}
-    assert server.http.post("/", data=form).status_code == 400  # what is wrong is the folder, which has no images
+    project = server.roots / "pets"
+    (project / "images").mkdir(parents=True)
+    for number, image in enumerate(sorted(digit_project(server.roots / "digits", per_class=2).rglob("*.png"))):
+        image.rename(project / "images" / f"{number}.png")
+    labels = {f"{number}.png": ("c\0at", "dog")[number % 2] for number in range(20)}
+    (project / "labels.json").write_text(json.dumps(labels))
+    form = {"projectDir": str(project), "trainType": "classification", "userId": "a\0b", "projectId": "p"}
+    started = server.http.post("/", data=form)
+    assert started.status_code == 200, started.text
+    assert server.http.get("/tasks/", params={"userId": "a\0b"}).json()["total"] == 1
+    assert server.http.post(f"/tasks/{started.json()['taskId']}/cancel").status_code == 200
     assert "Traceback" not in server.log
 
 

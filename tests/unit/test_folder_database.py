@@ -42,6 +42,8 @@ def test_the_folder_of_a_server_on_sqlite(tmp_path: Path) -> None:
 
 
 def test_an_empty_sqlite_file_does_not_keep_postgresql_out(tmp_path: Path) -> None:
+    (tmp_path / FILE).touch()
+    folder_database.check(tmp_path, is_postgresql=True)
     sqlite_file(tmp_path, workspaces=0)
     folder_database.check(tmp_path, is_postgresql=True)
     folder_database.mark(tmp_path, is_postgresql=True)

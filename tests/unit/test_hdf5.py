@@ -61,6 +61,29 @@ def test_a_damaged_file_is_left_to_the_library(tmp_path: Path) -> None:
                     hdf5.root(opened, block)
 
 
+def test_what_is_read_is_limited(tmp_path: Path) -> None:
+    """Many messages of this header name the same large list of names."""
+    heap_at, names = 4096, b"a\0" * 300_000
+    message = b"\x11\0\x10\0\0\0\0\0" + (0).to_bytes(8, "little") + heap_at.to_bytes(8, "little")
+    header = b"\x01\0\x1e\0\x01\0\0\0" + (30 * len(message)).to_bytes(8, "little") + 30 * message
+    heap = b"HEAP\0\0\0\0" + b"".join(n.to_bytes(8, "little") for n in (len(names), 0, heap_at + 32))
+    (tmp_path / "a.h5").write_bytes(header.ljust(heap_at, b"\0") + heap + names)
+    with (tmp_path / "a.h5").open("rb") as opened:
+        assert hdf5.root(opened, hdf5.Superblock(end=0, root=0, base=0)) is None
+
+
+@pytest.mark.parametrize("libver", ["earliest", "latest"])
+def test_a_file_may_begin_with_other_data(tmp_path: Path, libver: Any) -> None:
+    """HDF5 counts its positions from the end of such a block, which a program may put in front."""
+    data = written(tmp_path / "a.h5", libver, 3, 2, user_block=512).read_bytes()
+    block = hdf5.superblock(data[512:])
+    assert block is not None
+    with (tmp_path / "a.h5").open("rb") as opened:
+        found = hdf5.root(opened, block)
+    assert found is not None
+    assert found.attributes == {"attribute 0", "attribute 1", "attribute 2"}
+
+
 def test_blocks_that_lead_to_each_other_end(tmp_path: Path) -> None:
     """Each block of this header continues in itself."""
     header = b"\x01\0\x01\0\x01\0\0\0\x18\0\0\0\0\0\0\0"

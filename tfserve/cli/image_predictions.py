@@ -133,9 +133,10 @@ def _whole_rows(output: Path) -> list[Row]:
     except csv.Error:
         head, rows = [], []
     if tuple(head) != HEAD:
-        message = (
-            f"{str(output)!r} exists, and is not a table of predictions of `tfserve predict`. Choose another file."
-        )
+        problem = "is not a table of predictions of `tfserve predict`"
+        if tuple(head) == COLUMNS:
+            problem = "was written by an earlier release, which did not note the model"
+        message = f"{str(output)!r} exists, and {problem}. Choose another file."
         raise click.BadParameter(message, param_hint="--output")
     broken = {rows[-1][0]} if rows and rows[-1] and not content.endswith(b"\n") else set()
     return [tuple(row) for row in rows if len(row) == len(HEAD) and row[0] not in broken]

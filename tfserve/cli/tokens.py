@@ -53,11 +53,8 @@ class Place:
         return self.target.token is not None or (self.target.is_named and not self._is_local())
 
     def _is_local(self) -> bool:
-        folder = self.settings.data_path
-        server = holder(folder)
-        return self.target.is_on_this_machine and (
-            self.target.has_port_of(server.address) if server.is_alive else folder.is_dir()
-        )
+        server = holder(self.settings.data_path)
+        return self.target.is_on_this_machine and server.is_alive and self.target.has_port_of(server.address)
 
 
 def create(place: Place, name: str, scopes: Sequence[str], workspaces: list[str] | None, expires: str | None) -> None:

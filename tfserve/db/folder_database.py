@@ -46,7 +46,7 @@ def mark(folder: Path, *, is_postgresql: bool) -> None:
 
 def _is_in_use(file: Path) -> bool:
     """Whether the rows of this SQLite file have files in the folder. The file that `make setup` creates is empty."""
-    if not file.is_file():
+    if not file.is_file() or not file.stat().st_size:
         return False
     with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(file)) as database:
         return bool(database.execute(WITH_FILES).fetchone()[0])

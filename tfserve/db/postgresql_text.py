@@ -5,12 +5,14 @@ SQLite stores them. Without this, a search for such a text or a request with one
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
 NUL, REPLACEMENT = "\0", "\N{REPLACEMENT CHARACTER}"
+_NUL_IN_JSON = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
 
 
 def replace_nul_characters() -> None:
@@ -18,19 +20,27 @@ def replace_nul_characters() -> None:
     connection_created.connect(_prepare, dispatch_uid=__name__)
 
 
+def without_nul_in_json(text: bytes) -> bytes:
+    r"""The same JSON without the character `\u0000`. An escaped backslash before `u0000` stays."""
+    return _NUL_IN_JSON.sub(rb"\1\\ufffd", text)
+
+
 def _prepare(*, connection: BaseDatabaseWrapper, **_: Any) -> None:
     if connection.vendor == "postgresql":
-        connection.connection.adapters.register_dumper(str, _dumper())
+        _register(connection.connection.adapters)
 
 
-def _dumper() -> type:
+def _register(adapters: Any) -> None:
+    from psycopg.types.json import Jsonb, JsonbDumper
     from psycopg.types.string import StrDumperUnknown
 
-    class WithoutNul(StrDumperUnknown):
+    class Text(StrDumperUnknown):
         def dump(self, obj: str) -> Any:
             return super().dump(obj.replace(NUL, REPLACEMENT))
 
-        def quote(self, obj: str) -> Any:
-            return super().quote(obj.replace(NUL, REPLACEMENT))
+    class Json(JsonbDumper):
+        def dump(self, obj: Jsonb) -> Any:
+            return without_nul_in_json(bytes(super().dump(obj) or b""))
 
-    return WithoutNul
+    adapters.register_dumper(str, Text)
+    adapters.register_dumper(Jsonb, Json)

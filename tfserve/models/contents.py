@@ -343,7 +343,10 @@ def _is_node(data: bytes) -> bool:
     for key in (0x0A, 0x12):
         if at + 1 >= len(data) or data[at] != key:
             return False
-        length, at = varint(data, at + 1)
+        try:
+            length, at = varint(data, at + 1)
+        except (EOFError, ValueError):
+            return False
         texts.append(data[at : at + length])
         at += length
     return bool(_OPERATION.fullmatch(texts[1]))

@@ -14,7 +14,8 @@ from typing import BinaryIO, NamedTuple
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 MAX_MESSAGES = 2000
-MAX_BLOCK_BYTES = 1 << 20
+MAX_BYTES = 1 << 20
+"""Of everything that is read: more is left to the HDF5 library."""
 
 _SUPERBLOCK_BYTES = 128
 _LINK_INFO, _LINK, _ATTRIBUTE, _CONTINUATION, _SYMBOL_TABLE, _ATTRIBUTE_INFO = 0x02, 0x06, 0x0C, 0x10, 0x11, 0x15
@@ -85,21 +86,23 @@ class _Reader:
         self._opened = opened
         self._base = base
         self._size = opened.seek(0, os.SEEK_END)
+        self._left = MAX_BYTES
 
     def bytes_at(self, at: int, size: int) -> bytes:
-        """Raises `ValueError` if the file has fewer."""
-        if size > MAX_BLOCK_BYTES or self._base + at + size > self._size:
-            raise ValueError("truncated or damaged")
+        """Raises `ValueError` if the file has fewer, or too much was read before."""
+        self._left -= size
+        if self._left < 0 or self._base + at + size > self._size:
+            raise ValueError("truncated, damaged or too large")
         self._opened.seek(self._base + at)
         return self._opened.read(size)
 
     def messages(self, at: int) -> Iterator[_Message]:
         """Those of an object header, in all its blocks."""
         head = self.bytes_at(at, 16)
-        begins, blocks = self._second(at, head) if head.startswith(b"OHDR") else self._first(at, head)
+        before, blocks = self._second(at, head) if head.startswith(b"OHDR") else self._first(at, head)
         for begin, size in blocks:
             data = self.bytes_at(begin, size)
-            for message in _split(data[4:-4] if data.startswith(b"OCHK") else data, begins):
+            for message in _split(data[4:-4] if data.startswith(b"OCHK") else data, before):
                 yield message
                 if message.number == _CONTINUATION:
                     blocks.append(struct.unpack_from("<2Q", message.data))

@@ -95,11 +95,13 @@ def _upload(
             info = result_in((yield from core._send(_append(info["id"], before, piece))))
             failures = 0
         except TFserveError as error:
-            failures += 1
+            now = yield from _now(core, info)
+            failures = 0 if now["offset"] > before else failures + 1
             if not may_continue(error, failures):
                 raise
-            yield Pause(failures)  # until the server can be reached again
-            info = yield from _now(core, info)
+            if failures:
+                yield Pause(failures)  # until the server can be reached again
+            info = now
         if progress is not None:
             progress(size if info["state"] == "complete" else info["offset"], size)
     if info["state"] != "complete":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -117,16 +119,18 @@ def send(target: Target, path: Path, *, name: str | None = None, unpack: bool = 
             return client.upload(path, name=name, unpack=unpack, resume=resume, progress=bar.set)
         except (KeyboardInterrupt, TFserveError):
             with suppress(TFserveError):
-                _say_how_to_continue(client, path, name)
+                options = [*(["--name", name] if name else ()), *(() if unpack else ["--no-unpack"])]
+                options += ["--server", target.server] if target.server else ()
+                _say_how_to_continue(client, path, name or path.name, options)
             raise
 
 
-def _say_how_to_continue(client: Client, path: Path, name: str | None) -> None:
-    sent = name or path.resolve().name
-    sent = f"{sent}.tar" if path.is_dir() else sent
+def _say_how_to_continue(client: Client, path: Path, name: str, options: Sequence[str]) -> None:
+    sent = f"{name or path.resolve().name}.tar" if path.is_dir() else name
     found = [each for each in client.list_uploads()["uploads"] if each["name"] == sent]
     if found and found[-1]["state"] == "receiving" and found[-1]["offset"]:
-        note(f"`tfserve upload {path} --resume {found[-1]['id']}` continues this upload.")
+        command = shlex.join(["tfserve", "upload", str(path), *options, "--resume", found[-1]["id"]])
+        note(f"`{command}` continues this upload.")
 
 
 @click.group(cls=Group, invoke_without_command=True)

@@ -52,7 +52,7 @@ async def in_own_thread(check: Callable[[], T], path: str) -> T:
             result = check()
         except TFserveError as error:
             loop.call_soon_threadsafe(settle, lambda error=error: found.set_exception(error))
-        except (OSError, RuntimeError, ValueError) as error:
+        except Exception as error:  # whatever a damaged file causes: nothing else would end the wait
             refused = Invalid(f"{path} can't be read: {error}")
             loop.call_soon_threadsafe(settle, lambda: found.set_exception(refused))
         else:
