@@ -125,7 +125,7 @@ class Signature(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
         return only if only is not None and only.shape != () and not only.part else None
 
     @cached_property
-    def rows_elsewhere(self) -> TensorSpec | None:
+    def with_rows_elsewhere(self) -> TensorSpec | None:
         """The first tensor whose examples are not counted by its first dimension."""
         return next((spec for spec in (*self.inputs, *self.outputs) if spec.rows_elsewhere), None)
 

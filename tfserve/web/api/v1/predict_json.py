@@ -76,8 +76,8 @@ def read(body: bytes, model: Model, options: Options = Options(PROTOCOL)) -> Pre
     except UnsupportedOutput as error:
         dtype = error.detail["dtype"]
         raise Invalid(f"Failed to write JSON value for tensor type {dtype}. {error.message}") from None
-    if in_rows and signature.rows_elsewhere is not None:
-        _refuse_rows_elsewhere(signature.rows_elsewhere, inputs)
+    if in_rows and signature.with_rows_elsewhere is not None:
+        _refuse_rows_elsewhere(signature.with_rows_elsewhere, inputs)
     return Prediction(options.request(inputs, name), Form.ROWS if in_rows else Form.COLUMNS)
 
 
