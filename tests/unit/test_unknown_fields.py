@@ -34,6 +34,13 @@ def test_a_misspelt_field_is_named_with_the_one_that_was_meant(given: str, meant
     assert warnings_of(body) == [f"unknown field {given!r}; did you mean {meant!r}?"]
 
 
+def test_a_very_large_request_is_not_searched_for_unknown_fields() -> None:
+    """Its names would be built while no other request of the process can run."""
+    others = b"".join(b'"k%d": 1, ' % n for n in range(60_000))
+    (warning,) = warnings_of(b'{%b"name": "w", "job": "x"}' % others)
+    assert "very large" in warning
+
+
 def test_a_field_like_none_gets_the_list() -> None:
     (warning,) = warnings_of(b'{"name": "w", "job": "x", "colour": "red"}')
     assert warning.startswith("unknown field 'colour'; the fields are name, timeout,")

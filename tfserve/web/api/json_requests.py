@@ -20,6 +20,8 @@ R = TypeVar("R", bound=msgspec.Struct)
 _UNKNOWN = re.compile(r"unknown field `(.+?)`")
 MAX_WARNINGS = 20
 MAX_FIELD_CHARACTERS = 100
+MAX_LISTED = 50_000
+"""Members of objects. To look for fields among more of them would block all other requests of the process."""
 
 
 class Reader(Generic[R]):
@@ -37,10 +39,17 @@ class Reader(Generic[R]):
         except Invalid as error:
             if "unknown field" not in error.message:
                 raise
-        with contextlib.suppress(msgspec.DecodeError):  # an error later in the body, which is reported below
-            known = self._tolerant.type.__struct_encode_fields__
-            warnings += unknown_fields(msgspec.json.decode(without_bom(body), type=dict[str, Raw]), known)
+        warnings += self._unknown_fields(without_bom(body))
         return decode(body, self._tolerant)
+
+    def _unknown_fields(self, body: bytes) -> list[str]:
+        """Warnings. None if there is an error later in the body, which is reported then."""
+        if body.count(b":") > MAX_LISTED:
+            return ["unknown fields, which are not listed because the request is very large"]
+        with contextlib.suppress(msgspec.DecodeError):
+            given = msgspec.json.decode(body, type=dict[str, Raw])
+            return unknown_fields(given, self._tolerant.type.__struct_encode_fields__)
+        return []
 
 
 def read_any(body: bytes, _: list[str]) -> Raw:

@@ -22,6 +22,9 @@ YEAR_S = 366 * 24 * 3600.0
 
 Name = Annotated[str, Meta(description="name of the workspace", min_length=1)]
 JobNumber = Annotated[int, Meta(description="number of the job in its workspace, from 0", ge=0)]
+MAX_NAMES = 10_000
+"""Of the inputs or outputs of one prediction. A model that has more is not known."""
+
 Timeout = Annotated[float, Meta(description="seconds to wait for the job to finish; 0: do not wait", ge=0, le=YEAR_S)]
 Interval = Annotated[
     float,
@@ -179,10 +182,12 @@ class Undeploy(_Waits, kw_only=True):
 
 class Predict(_Waits, kw_only=True):
     fetches: Annotated[
-        str | list[str], Meta(description="collection key, signature output or tensor name, or a list of them")
+        str | Annotated[list[str], Meta(max_length=MAX_NAMES)],
+        Meta(description="collection key, signature output or tensor name, or a list of them"),
     ]
     feed_dict: Annotated[
-        dict[str, Raw], Meta(description="collection key, signature input or tensor name -> value")
+        dict[str, Raw],
+        Meta(description="collection key, signature input or tensor name -> value", max_length=MAX_NAMES),
     ] = {}
     signature: Annotated[str, Meta(description="signature of the model whose input and output names are used")] = (
         "serving_default"
