@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
-from test_box_formats import CORNERS, HEIGHT, WIDTH, draw, found, good, objects
+from test_box_formats import CORNERS, HEIGHT, WIDTH, coco_project, draw, found, good, objects
 from test_examination import only
 
 NAMES = [f"{number:03}.jpg" for number in range(12)]
@@ -168,3 +169,51 @@ def test_shapes_of_labelme_become_boxes(tmp_path: Path) -> None:
         CUP, ("Dish", (40.0, 10.0, 55.0, 35.0)), ("Dish", (15.0, 15.0, 25.0, 25.0)),
     ]  # fmt: skip
     only(result.remarks, "12 shapes of type 'point' have no area")
+
+
+def test_messages_count_the_shapes_of_the_file(tmp_path: Path) -> None:
+    shapes = (
+        shape("__ignore__", "rectangle", (1, 1), (9, 9)), shape("Cup", "point", (3, 3)),
+        shape("Cup", "rectangle", (100, 5), (120, 15)), shape("Cup", "rectangle", (30, 15), (10, 5)),
+    )  # fmt: skip
+    for name in NAMES:
+        labelme_file(tmp_path / "p", name, *shapes)
+    only(found(tmp_path / "p").problems, "outside of their image", "000.jpg, shape 3")
+
+
+def old_labelme(project: Path, count: int = 12) -> None:
+    """Files of labelme that were left when their images were deleted."""
+    for number in range(count):
+        labelme_file(project / "old", f"x{number}.jpg", shape("Cup", "rectangle", (30, 15), (10, 5)))
+        (project / "old" / f"x{number}.jpg").unlink()
+
+
+@pytest.mark.parametrize("form", ["COCO", "a table"])
+def test_files_of_labelme_without_images_dont_matter_next_to_other_boxes(tmp_path: Path, form: str) -> None:
+    if form == "COCO":
+        coco_project(tmp_path / "p")
+    else:
+        table(tmp_path / "p", "filename,class,xmin,ymin,xmax,ymax", "{image},Cup,10,5,30,15")
+    old_labelme(tmp_path / "p")
+    result = good(tmp_path / "p")
+    assert (result.display, result.skipped) == (["Cup"], [])
+
+
+def test_files_of_labelme_without_images_are_named_if_nothing_else_is_there(tmp_path: Path) -> None:
+    old_labelme(tmp_path / "p")
+    only(
+        found(tmp_path / "p").problems, "No file of labelme can be used (12 found, such as old/x0.json: missing: image"
+    )
+
+
+def test_json_without_any_field_of_a_table_is_no_table(tmp_path: Path) -> None:
+    table(tmp_path / "p", "filename,class,xmin,ymin,xmax,ymax", "{image},Cup,10,5,30,15")
+    (tmp_path / "p" / "notes.json").write_text(json.dumps([{"polygon": [[1, 2], [3, 4]]}] * 2))
+    assert good(tmp_path / "p").display == ["Cup"]
+
+
+def test_boxes_of_via_are_around_the_shapes_that_masks_have(tmp_path: Path) -> None:
+    draw(tmp_path / "p" / "images", *NAMES)
+    upright = {"name": "ellipse", "cx": 30, "cy": 20, "rx": 10, "ry": 15, "theta": math.pi / 2}
+    (tmp_path / "p" / "boxes.json").write_text(json.dumps(via(upright)))
+    assert objects(good(tmp_path / "p"))["images/000.jpg"] == [("Cup", (15.0, 10.0, 45.0, 30.0))]

@@ -351,7 +351,19 @@ def test_chance_is_rarely_taken_for_a_result() -> None:
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("60s", 60), ("10m", 600), ("1.5h", 5400), (90, 90), ("90", 90), ("0s", None), ("soon", None), (True, None)],
+    [
+        ("60s", 60),
+        ("10m", 600),
+        ("1.5h", 5400),
+        (90, 90),
+        ("90", 90),
+        ("0s", None),
+        ("soon", None),
+        (True, None),
+        (10**400, None),
+        ("9" * 400, None),
+        (f"1{' ' * 200_000}x", None),
+    ],
 )
 def test_a_budget_is_a_duration(text: Any, seconds: float | None) -> None:
     assert budget.seconds_of(text) == seconds

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 from layout_projects import counts, examined, good, parts
@@ -15,7 +17,7 @@ LAYOUT = "the class in the names of files"
 def named(folder: Path, *names: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for number, name in enumerate(names):
-        noise(hash((str(folder), number)) % 2**31).save(folder / name)
+        noise(crc32(f"{folder}/{number}".encode())).save(folder / name)
     return folder
 
 
@@ -34,6 +36,29 @@ def test_a_word_and_a_number_is_a_class(tmp_path: Path, folder: str, pattern: st
     found = good(tmp_path / "p")
     assert (found.layout.startswith(LAYOUT), counts(found)) == (True, {"Great Dane": 4, "cat": 4})
     only(found.remarks, "The classes were taken from the names of the files: Great Dane, cat.")
+
+
+def test_names_of_many_digits_are_read_at_once(tmp_path: Path) -> None:
+    digits = "1234567890" * 4
+    named(tmp_path / "p", *(f"{digits}_{digits}_{number}_n.png" for number in range(8)))
+    only(examined(tmp_path / "p").problems, "was not recognised")
+
+
+@pytest.mark.parametrize(
+    "pattern", ["{word}.{n}.png", "{word} 12 ({n}).png", "{word}-7-{n}.png", "{word}_2024_{n}.png"]
+)
+def test_all_numbers_after_the_word_are_left_out(tmp_path: Path, pattern: str) -> None:
+    named(tmp_path / "p", *(pattern.format(word=word, n=n) for word in ("cat", "dog") for n in range(3)))
+    assert counts(good(tmp_path / "p")) == {"cat": 3, "dog": 3}
+
+
+@pytest.mark.parametrize(
+    "content", [{"thumbnail": "cat_1.png", "count": 8}, {"thumbnail": "cat_1.png", "logo": "dog_1.png"}]
+)
+def test_other_json_that_mentions_an_image_is_no_table(tmp_path: Path, content: dict[str, object]) -> None:
+    named(tmp_path / "p", *numbered("{word}_{number}.png", "cat", "dog"))
+    (tmp_path / "p" / "config.json").write_text(json.dumps(content))
+    assert counts(good(tmp_path / "p")) == {"cat": 4, "dog": 4}
 
 
 def test_classes_with_numbers_of_their_own_are_kept(tmp_path: Path) -> None:

@@ -161,6 +161,14 @@ def test_images_with_16_bits_of_which_few_are_used_are_reported_and_refused_if_m
     assert any("(235 of 65535)" in each for each in examine(str(tmp_path), "classification", {}).problems)
 
 
+@pytest.mark.parametrize(("values", "is_shape"), [((7, 40_000), True), ((7, 30_000, 40_000), False)])
+def test_transparency_of_16_bits_is_inspected_in_8(tmp_path: Path, values: tuple[int, ...], is_shape: bool) -> None:
+    """One colour next to a transparent one is a shape; two colours are a picture."""
+    stripes = np.repeat(np.array(values, np.uint16), 16)[np.newaxis].repeat(32, axis=0)
+    (tmp_path / "a.png").write_bytes(encoded(Image.fromarray(stripes), "PNG", transparency=7))
+    assert inspect(tmp_path / "a.png").shape_in_alpha is is_shape
+
+
 def test_an_animation_is_reported(tmp_path: Path) -> None:
     film = encoded(picture(), "GIF", save_all=True, append_images=[picture(seed=1)])
     assert "film.gif" in remark(project(tmp_path, one={"film.gif": film}), "these multi-image files")

@@ -11,6 +11,8 @@ import pytest
 from layout_projects import counts, examined, good, parts, pictures
 from test_examination import only
 
+from tfserve.training.dataset.layouts import json_boxes, json_records, tables
+
 LABELS = {f"{number:03d}.png": ("Cat", "Big Dog")[number % 2] for number in range(8)}
 EXPECTED = {"Big Dog": 4, "Cat": 4}
 
@@ -78,6 +80,33 @@ def test_metadata_of_an_image_folder_with_a_record_per_line_keeps_its_split(tmp_
         (tmp_path / "p" / part / "metadata.jsonl").write_text("\n".join(lines) + "\n")
     found = good(tmp_path / "p")
     assert (counts(found), parts(found)) == (EXPECTED, {"test": 2, "train": 6})
+
+
+def test_a_file_of_lines_may_have_a_single_record(tmp_path: Path) -> None:
+    """As in the part of a split that has one image."""
+    for part, count in (("train", 7), ("test", 1)):
+        names = [path.name for path in pictures(tmp_path / "p" / part, count, first=0 if part == "train" else 7)]
+        lines = [json.dumps({"file_name": name, "label": LABELS[name]}) for name in names]
+        (tmp_path / "p" / part / "metadata.jsonl").write_text("\n".join(lines))
+    assert parts(good(tmp_path / "p")) == {"test": 1, "train": 7}
+
+
+def test_json_with_a_field_of_its_own_in_each_record_is_no_table(tmp_path: Path) -> None:
+    """As a table it would have a cell for each record and each field."""
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({f"r{number}": {f"k{number}": 1} for number in range(20_000)}))
+    assert tables.rows(path) == []
+    path.write_text(json.dumps([{f"k{number}": 1 for number in range(200_000)}] * 2))
+    assert tables.rows(path) == []
+    path.write_text(json.dumps([{"boxes": [{"x": 1}] * 20_000} | {f"k{number}": 1 for number in range(20_000)}]))
+    assert json_boxes.rows(path) == []
+
+
+def test_a_list_of_labels_is_a_row_for_each() -> None:
+    record = {"a": ["x", "y"], "file": "1.png", "b": ["u", "v"], "n": 3.0}
+    assert json_records.table(Path("a.jsonl"), [record])[1:] == [
+        ["x", "1.png", "u", "3"], ["x", "1.png", "v", "3"], ["y", "1.png", "u", "3"], ["y", "1.png", "v", "3"],
+    ]  # fmt: skip
 
 
 def test_two_labels_of_one_image_are_a_problem(tmp_path: Path) -> None:

@@ -452,3 +452,15 @@ def test_an_unknown_layout_of_a_segmentation_names_what_is_accepted(tmp_path: Pa
     assert "Found: 1 folders (images/), 3 files (3 .png)" in problem
     assert "labelme" in problem
     assert "COCO" in problem
+
+
+def test_files_of_labelme_and_via_without_images_dont_matter_next_to_masks(tmp_path: Path) -> None:
+    project = mask_project(tmp_path / "p")
+    content = {"imagePath": "gone.jpg", "shapes": [], "imageWidth": 9, "imageHeight": 9}
+    for number in range(12):
+        (project / f"x{number}.json").write_text(json.dumps(content))
+    (project / "via.json").write_text(
+        json.dumps({f"{n}": {"filename": f"gone{n}.jpg", "regions": []} for n in range(12)})
+    )
+    found = good(project, "segmentation")
+    assert (len(found.images), found.skipped) == (12, [])

@@ -10,6 +10,7 @@ import pytest
 from layout_projects import class_folders, counts, examined, good
 from test_examination import only
 
+from tfserve.training.dataset.layouts import archives
 from tfserve.training.dataset.project_folders import results_folder
 
 
@@ -63,3 +64,31 @@ def test_a_tar_file_of_zeros_is_refused(tmp_path: Path) -> None:
         with open("/dev/zero", "rb") as zeros:
             file.addfile(member, zeros)
     only(examined(tmp_path / "p.tgz").problems, "more than 100 times its size")
+
+
+def test_an_archive_with_the_name_of_a_file_next_to_it_is_left_out(tmp_path: Path) -> None:
+    outer = tmp_path / "outer"
+    packed(outer / "flowers.tar", class_folders(tmp_path / "set", ("Rose", "Tulip")))
+    packed(outer / "labels.csv.tar", tmp_path / "set")
+    (outer / "labels.csv").write_text("nothing\n")
+    found = good(packed(tmp_path / "p.tar", outer))
+    (skipped,) = found.skipped
+    assert skipped.path == "labels.csv.tar"
+    assert "a file is called labels.csv" in skipped.reason
+
+
+def test_an_archive_in_an_archive_may_have_the_longest_name(tmp_path: Path) -> None:
+    packed(tmp_path / "outer" / f"{'x' * 251}.tar", class_folders(tmp_path / "set", ("Rose", "Tulip")))
+    assert counts(good(packed(tmp_path / "p.tar", tmp_path / "outer"))) == {"Rose": 3, "Tulip": 3}
+
+
+@pytest.mark.parametrize("name", [".zip", ".tar.gz", "..zip", "...zip", "....tgz"])
+def test_a_file_that_is_called_only_by_a_suffix_is_no_archive(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"")
+    assert results_folder(tmp_path / name) == tmp_path / name
+    only(examined(tmp_path / name).problems, "neither a folder nor a zip or tar file")
+
+
+def test_only_the_folder_of_unpacked_archives_is_left_out_of_names() -> None:
+    assert archives.inside("images/derived/unpacked/a.jpg") == "images/derived/unpacked/a.jpg"
+    assert archives.inside("/data/tasks/5/derived/unpacked/set/derived/unpacked/a.jpg") == "set/derived/unpacked/a.jpg"

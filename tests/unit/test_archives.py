@@ -263,7 +263,18 @@ def test_good_archives_are_unpacked_exactly(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "result"),
-    [("a.zip", True), ("a.TGZ", True), ("a.tar.gz", True), ("a.keras", False), ("weights.gz", False), ("zip", False)],
+    [
+        ("a.zip", True),
+        ("a.TGZ", True),
+        ("a.tar.gz", True),
+        ("a.keras", False),
+        ("weights.gz", False),
+        ("zip", False),
+        (".zip", False),
+        (".tar.gz", False),
+        ("...zip", False),
+        ("..a.zip", True),
+    ],
 )
 def test_the_name_decides_what_is_an_archive(name: str, result: bool) -> None:
     assert is_archive(name) is result

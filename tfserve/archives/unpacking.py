@@ -49,13 +49,18 @@ class Unpacked:
 
 def is_archive(name: str) -> bool:
     """Whether a file with this name is unpacked. The content does not decide: a .keras file is a zip file, too."""
-    return name.lower().endswith(SUFFIXES)
+    return bool(_suffix(name))
 
 
 def without_suffix(path: Path) -> Path:
     """`set.tar.gz` → `set`."""
-    suffix = max((each for each in SUFFIXES if path.name.lower().endswith(each)), key=len, default="")
-    return path.with_name(path.name[: len(path.name) - len(suffix)])
+    return path.with_name(path.name.removesuffix(_suffix(path.name)))
+
+
+def _suffix(name: str) -> str:
+    """As the name has it; "" for other files, and for names without anything else, such as `.zip` and `...zip`."""
+    length = max((len(each) for each in SUFFIXES if name.lower().endswith(each)), default=0)
+    return name[-length:] if length and name[:-length].strip(".") else ""
 
 
 def unpack(path: Path, folder: Path, *, name: str, max_bytes: int, room: int) -> Unpacked:

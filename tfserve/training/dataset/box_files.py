@@ -14,6 +14,9 @@ import numpy as np
 
 from tfserve.tensors.specs import Array
 
+Sides = tuple[float, float, float, float]
+"""Usually x, y, width and height."""
+
 
 class RawBox(msgspec.Struct, frozen=True):
     """A box as read from a file: x, y, width and height. `category` is the name of its class, `where` names the entry.
@@ -22,7 +25,7 @@ class RawBox(msgspec.Struct, frozen=True):
     """
 
     category: str
-    sides: tuple[float, float, float, float]
+    sides: Sides
     where: str
     crowd: bool = False
     area: float | None = None
@@ -61,13 +64,13 @@ class Annotations(msgspec.Struct):
         return sum(len(each.boxes) for each in self.marked) + sum(len(each) for each in self.wrong.values())
 
 
-def around(points: Sequence[float]) -> tuple[float, float, float, float]:
+def around(points: Sequence[float]) -> Sides:
     """x, y, width and height of the box around x1, y1, x2, y2, …"""
     xs, ys = points[0::2], points[1::2]
     return min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)
 
 
-def around_bits(bits: Array) -> tuple[float, float, float, float] | None:
+def around_bits(bits: Array) -> Sides | None:
     """x, y, width and height of the box around the true pixels of (height, width); None without any."""
     rows, columns = np.flatnonzero(bits.any(axis=1)), np.flatnonzero(bits.any(axis=0))
     if not len(rows):

@@ -66,7 +66,7 @@ def _number(search: Search, label_of: Mapping[str, str]) -> None:
     """The labels in the order of the model's outputs, with their numbers."""
     ordered = sorted(label_of.values())
     if all(label.isdigit() for label in ordered):
-        ordered.sort(key=int)
+        ordered.sort(key=lambda label: (len(label.lstrip("0")), label.lstrip("0")))
     info = LabelsInfo.find(search.project, label_of) or LabelsInfo.find(search.root, label_of)
     search.numbers = [*range(len(ordered))]
     if info is not None:

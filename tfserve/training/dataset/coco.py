@@ -6,15 +6,14 @@ areas may be missing. Entries with missing required fields are left out and list
 
 from __future__ import annotations
 
-import json
-import math
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeGuard
 
 import msgspec
 
-from tfserve.training.dataset import text_reading
+from tfserve.training.dataset import json_reading, labels, text_reading
 
 MAX_BYTES = 512 * 1024 * 1024
 LISTS = ("images", "annotations", "categories")
@@ -90,7 +89,7 @@ def read(file: Path, name: str) -> Coco:
 
 def is_number(value: Any) -> TypeGuard[float]:
     """Whether it is a finite number."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def short(value: Any) -> str:
@@ -101,14 +100,14 @@ def short(value: Any) -> str:
 def _add_categories(entries: list[Any], name: str, found: Coco) -> None:
     names: dict[str, str] = {}
     for entry, key in _with_ids(entries, "categories without an id", name, found):
-        text = str(entry.get("name") or f"class {key}").strip()
+        given = entry.get("name") or ""
+        text = (str(given).strip() if isinstance(given, (str, int, float)) else "") or f"class {key}"
         if names.setdefault(key, text) != text:
             found.problems.append(
                 f"{name}: the category id {key} is used for both {names[key]!r} and {text!r}. Give each category its"
                 " own id."
             )
-        number = int(entry["id"]) if is_number(entry["id"]) else int(key) if key.isdecimal() else None
-        found.categories.append(Category(key, text, number))
+        found.categories.append(Category(key, text, labels.number_of(key)))
 
 
 def _add_images(entries: list[Any], name: str, found: Coco) -> None:
@@ -149,8 +148,8 @@ def _json(file: Path) -> dict[str, Any]:
     if (size := file.stat().st_size) > MAX_BYTES:
         raise NotCoco(f"has {size >> 20} MiB (limit: {MAX_BYTES >> 20} MiB). Split it into several files.")
     try:
-        content = json.loads(text_reading.read(file))
-    except (ValueError, RecursionError) as error:
+        content = json_reading.parsed(text_reading.read(file))
+    except ValueError as error:
         raise NotCoco(f"is not valid JSON: {error}. Export the annotations again as COCO JSON.") from None
     missing = [name for name in LISTS if not isinstance(content, dict) or not isinstance(content.get(name), list)]
     if missing:

@@ -37,7 +37,7 @@ def examine(search: Search, _: dict[str, Any]) -> None:
         found = _read(search)
     if found is None:
         there = recognise.what_is_there(search)
-        search.problems.append(f"No boxes found in {search.project}. Found: {there}. Accepted: {LAYOUTS}.")
+        search.problems.append(f"No boxes found in {search.project}. Found: {there}.{search.hint} Accepted: {LAYOUTS}.")
         return
     search.layout = found.layout
     _check_missing(found)
@@ -52,11 +52,9 @@ def _read(search: Search) -> Annotations | None:
         return None
     files = search.below(search.root, image_reading.SUFFIXES)
     index = ImageIndex(search.root, files)
-    every = (
-        coco_boxes.read(search, index), yolo_boxes.read(search, files, index), voc_boxes.read(search, files, index),
-        labelme_boxes.read(search, index), box_tables.read(search, index),
-    )  # fmt: skip
-    given = [each for each in every if each is not None]
+    given = _given(
+        coco_boxes.read(search, index), yolo_boxes.read(search, files, index), voc_boxes.read(search, files, index)
+    ) or _given(labelme_boxes.read(search, index), box_tables.read(search, index))
     if not given:
         return None
     found = given[0]
@@ -71,6 +69,10 @@ def _read(search: Search) -> Annotations | None:
             f"{len(unlisted)} of {len(files)} images were left out because the annotations do not list them."
         )
     return found
+
+
+def _given(*every: Annotations | None) -> list[Annotations]:
+    return [each for each in every if each is not None]
 
 
 def _take_boxes(search: Search, found: Annotations) -> None:

@@ -71,15 +71,18 @@ class _Pixels:
         #: whether the alpha channel alone has a shape in it
         self.has_shape = False
         self.faint: tuple[int, int] | None = None
+        #: whether it has more than 8 bits per value, of which Pillow makes no RGBA
+        self.is_deep = False
 
     def __call__(self, image: Any) -> None:
         largest = image_files.largest_value(image)
         if largest is not None:
+            self.is_deep = True
             self.faint = largest if largest[0] < FAINT * largest[1] else None
         elif image.has_transparency_data:
-            self._inspect_alpha(image)
+            self.inspect_alpha(image)
 
-    def _inspect_alpha(self, image: Any) -> None:
+    def inspect_alpha(self, image: Any) -> None:
         rgba = np.asarray(image.convert("RGBA"))
         visible = rgba[..., 3] > 0
         if visible.any() and int(np.ptp(rgba[..., 3])) > _SAME:
@@ -92,6 +95,8 @@ def inspect(file: Path, background: Colour = WHITE) -> ImageProperties:
     stored = _Pixels()
     # Decoding to a smaller size still reads all of a JPEG, with little memory.
     picture = image_files.read(data, near=(64, 64), background=background, inspect=stored)
+    if stored.is_deep and picture.has_alpha:
+        stored.inspect_alpha(image_files.read(data, mode="RGBA").image)
     width, height = picture.size
     is_grey = picture.grey and (not picture.has_alpha or len({*background}) == 1)
     return ImageProperties(

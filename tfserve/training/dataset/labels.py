@@ -19,13 +19,20 @@ INFO_FILE = "labels_info.txt"
 
 MAX_BYTES = 4 * 1024 * 1024
 
-_LINE = re.compile(r"(.*?)\s*,\s*(?:([0-9]{1,9})|#([0-9a-fA-F]{6}))\s*")
+_LINE = re.compile(r"(.*),\s*(?:([0-9]{1,9})|#([0-9a-fA-F]{6}))\s*")
+MAX_DIGITS = 9
+"""Of the number of a class."""
 _OTHER = re.compile(r"[^a-z0-9]+")
 
 
 def from_folder(name: str) -> str:
     """`Cup_Large` → `cup large`: lower case, every run of characters outside a-z0-9 one space."""
     return _OTHER.sub(" ", name.lower())
+
+
+def number_of(text: str) -> int | None:
+    """The number of a class; None for anything else, such as ² or a thousand digits."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS else None
 
 
 def distinct(names: Sequence[str]) -> tuple[dict[str, str], list[str]]:

@@ -7,10 +7,11 @@ seconds of this machine.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from typing import Any
 
-_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|m|h|min)?\s*")
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|min)?")
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600}
 
 SMALL, MORE = 500, 250
@@ -22,10 +23,12 @@ EFFORTS = tuple(ALLOWANCES)
 
 def seconds_of(duration: Any) -> float | None:
     """`60s`, `10m`, `1h`, or a number of seconds; None when it is something else."""
-    if isinstance(duration, (int, float)) and not isinstance(duration, bool):
-        return float(duration) if duration > 0 else None
-    match = _DURATION.fullmatch(duration) if isinstance(duration, str) else None
-    return float(match[1]) * _UNITS[match[2] or "s"] or None if match else None
+    if isinstance(duration, str):
+        match = _DURATION.fullmatch(duration.strip())
+        duration = float(match[1]) * _UNITS[match[2] or "s"] if match else None
+    if not isinstance(duration, (int, float)) or isinstance(duration, bool):
+        return None
+    return float(duration) if 0 < duration <= sys.float_info.max else None
 
 
 def allowance(parameters: Mapping[str, Any], images: int) -> float:

@@ -38,6 +38,8 @@ MAX_LEVELS = 3
 """Archives in archives: what a site for downloads puts around the archive of a data set."""
 
 
+ASIDE = ".archive"
+"""The name of an archive from an archive while it is unpacked. Names of their own may be as long as names can be."""
 UNPACKED = "unpacked"
 TOO_LARGE = "it needs more than half of the free disk space"
 
@@ -69,18 +71,26 @@ def unpack(search: Search) -> bool:
 
 
 def inside(path: str) -> str:
-    """The path of an image in the index, as people know it: without the folder in which archives were unpacked."""
-    return path.partition(f"/derived/{UNPACKED}/")[2] or path
+    """The path of an image in the index, as people know it: without the folder in which archives were unpacked.
+
+    That folder is not in the project, so only absolute paths lead into it: a relative one is the user's own.
+    """
+    return (path.startswith("/") and path.partition(f"/derived/{UNPACKED}/")[2]) or path
 
 
 def _unpack(search: Search, archive: Path, folder: Path, shown_as: Path, left: _Left, levels: int) -> None:
     """Also unpacks the archives in an archive without images, each to where it was."""
+    try:
+        folder.mkdir(parents=True, mode=0o700, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        search.skip(shown_as, f"can't be unpacked: a file is called {folder.name}, as its folder would be")
+        return
     search.unpacked[folder] = shown_as
     _Unpacking(search, archive, folder, shown_as, left).run()
     if levels <= 1 or search.below(folder, image_reading.SUFFIXES):
         return
     for inner in _archives(search, folder):
-        aside = folder.parent / f".{inner.name}"
+        aside = folder.parent / ASIDE
         inner.rename(aside)
         target = without_suffix(inner)
         _unpack(search, aside, target, shown_as / inner.relative_to(folder), left, levels - 1)
@@ -110,7 +120,6 @@ class _Unpacking:
         self._takes_archives = False
 
     def run(self) -> None:
-        self._folder.mkdir(parents=True, mode=0o700, exist_ok=True)
         self._budget = min(MAX_BYTES, shutil.disk_usage(self._folder).free // 2)
         try:
             with unpacking.opened(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tfserve.training.dataset.box_files import Annotations, Marked, RawBox, size_of
+from tfserve.training.dataset.box_files import Annotations, Marked, RawBox, Sides, size_of
 from tfserve.training.dataset.layouts import json_boxes, json_records, tables
 from tfserve.training.dataset.layouts.image_index import ImageIndex
 from tfserve.training.dataset.layouts.parts import part_of, part_of_path
@@ -24,7 +24,6 @@ OBJECT = "object"
 """The class of all boxes in a table without a column for it."""
 WRONG_SIDES = "rows without four finite numbers for their box"
 
-Sides = tuple[float, float, float, float]
 _ToSides = Callable[[float, float, float, float], Sides]
 
 _LEFT = words("xmin x_min x0 x1 left xtl bbox_x1 bbox_xmin bbox_left bbox_x_min box_xmin")
@@ -122,8 +121,8 @@ class _Table:
             marked.boxes.append(RawBox(label, columns.to_sides(*numbers), where))
 
     def _size(self, row: Sequence[str]) -> tuple[int, int] | None:
-        width, height = (_numbers([_cell(row, column)] * 4) for column in self._columns.size)
-        return size_of(width and width[0], height and height[0])
+        width, height = (_number(_cell(row, column)) for column in self._columns.size)
+        return size_of(width, height)
 
     def _part(self, row: Sequence[str], file: Path) -> str:
         """By the column, else the folder of the image or of the table, else the table's name: `train_labels.csv`."""
@@ -200,13 +199,19 @@ def _cell(row: Sequence[str], column: int) -> str:
     return row[column].strip() if 0 <= column < len(row) else ""
 
 
-def _numbers(given: Sequence[str]) -> tuple[float, float, float, float] | None:
-    """Four finite numbers, from as many cells or from one such as `[1, 2, 3, 4]`."""
-    texts = re.split(r"[\s,;]+", given[0].strip("[](){} ")) if len(given) == 1 else given
+def _number(cell: str) -> float | None:
+    """A finite number."""
     try:
-        numbers = [float(text) for text in texts]
+        number = float(cell)
     except ValueError:
         return None
-    if len(numbers) != 4 or not all(map(math.isfinite, numbers)):
+    return number if math.isfinite(number) else None
+
+
+def _numbers(given: Sequence[str]) -> Sides | None:
+    """Four finite numbers, from as many cells or from one such as `[1, 2, 3, 4]`."""
+    texts = re.split(r"[\s,;]+", given[0].strip("[](){} ")) if len(given) == 1 else given
+    numbers = [number for text in texts if (number := _number(text)) is not None]
+    if len(numbers) != 4 or len(texts) != 4:
         return None
     return numbers[0], numbers[1], numbers[2], numbers[3]

@@ -76,14 +76,24 @@ def _label_colours(lines: Sequence[str]) -> dict[str, int | str]:
 
 
 def _class_dict(lines: Sequence[str]) -> dict[str, int | str]:
-    rows = [[cell.strip() for cell in row] for row in csv.reader(lines)]
-    return {row[0]: _hex(*row[1:4]) for row in rows if len(row) >= 4 and all(cell.isdigit() for cell in row[1:4])}
+    rows = [
+        row for row in _rows(lines) if len(row) >= 4 and all(labels.number_of(cell) is not None for cell in row[1:4])
+    ]
+    return {row[0]: _hex(*row[1:4]) for row in rows}
 
 
 def _pixel_values(lines: Sequence[str]) -> dict[str, int | str]:
     """Roboflow's `_classes.csv`: `Pixel Value, Class`."""
-    rows = [[cell.strip() for cell in row] for row in csv.reader(lines)]
-    return {row[1]: int(row[0]) for row in rows if len(row) == 2 and row[0].isdigit() and row[1]}
+    rows = [row for row in _rows(lines) if len(row) == 2 and row[1]]
+    return {name: number for cell, name in rows if (number := labels.number_of(cell)) is not None}
+
+
+def _rows(lines: Sequence[str]) -> list[list[str]]:
+    """Empty if it is not a table."""
+    try:
+        return [[cell.strip() for cell in row] for row in csv.reader(lines)]
+    except csv.Error:
+        return []
 
 
 def _in_order(lines: Sequence[str]) -> dict[str, int | str]:

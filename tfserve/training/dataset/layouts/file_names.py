@@ -29,8 +29,9 @@ NO_CLASSES = words(
 NO_BEGINNINGS = ("image", "photo", "pict", "screenshot")
 """Of such words, in several languages."""
 
-_NUMBER = r"[\s._-]*\(?\d+\)?"
-_ALL_AFTER, _ONE_AFTER = re.compile(rf"^(.*?)(?:{_NUMBER})+$"), re.compile(rf"^(.*?){_NUMBER}$")
+_ALL_AFTER = re.compile(r"^(.*?)[\s._()\d-]*\d\)?$")
+"""Without repetitions in repetitions, because names may have hundreds of digits."""
+_ONE_AFTER = re.compile(r"^(.*?)[\s._-]*\(?\d+\)?$")
 _BEFORE = re.compile(r"^\(?\d+\)?[\s._-]+(.*)$")
 _ONLY_NUMBERS = re.compile(r"[\d\s._()-]*")
 

@@ -9,32 +9,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from tfserve.training.dataset import coco
-from tfserve.training.dataset.box_files import around
+from tfserve.training.dataset.box_files import Sides, around
 from tfserve.training.dataset.layouts import json_records, via_masks
 from tfserve.training.dataset.layouts.json_records import Record
+from tfserve.training.dataset.layouts.polygons import BadShape
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 LABEL = "label"
 _LISTS = ("annotations", "objects", "boxes", "bboxes", "labels", "regions", "detections", "shapes")
 
-Sides = tuple[float, float, float, float]
-
 
 def rows(path: Path) -> list[list[str]]:
     """Cells with a header in the first row; empty for JSON of something else."""
-    records = [row for record in json_records.read(path) for row in _rows_of(record)]
-    return json_records.table(records) if len(records) > 1 else []
+    return json_records.table(path, (row for record in json_records.read(path) for row in _rows_of(record)))
 
 
-def _rows_of(record: Record) -> list[Record]:
+def _rows_of(record: Record) -> Iterator[Record]:
     """One for each box, or one without a box."""
-    own = {name: value for name, value in record.items() if isinstance(value, (str, int, float))}
-    found = [own | each for each in _objects(record)]
-    return found or [own]
+    given = ((name, value) for name, value in record.items() if isinstance(value, (str, int, float)))
+    own = dict(islice(given, json_records.MAX_COLUMNS + 1))
+    objects = _objects(record)
+    yield own | next(objects, {})
+    yield from (own | each for each in objects)
 
 
 def _objects(record: Record) -> Iterator[Record]:
@@ -76,23 +76,16 @@ def _corners(sides: Sides | None) -> Record:
 
 
 def _around_centre(place: Mapping[str, Any]) -> Sides | None:
-    x, y, width, height = (place.get(name) for name in ("x", "y", "width", "height"))
-    if not (coco.is_number(x) and coco.is_number(y) and coco.is_number(width) and coco.is_number(height)):
+    try:
+        x, y, width, height = via_masks.numbers(place, "x", "y", "width", "height")
+    except BadShape:
         return None
     return x - width / 2, y - height / 2, width, height
 
 
 def _around_shape(shape: Mapping[str, Any]) -> Sides | None:
     """VIA's rectangles, polygons, circles and ellipses."""
-    xs, ys = shape.get("all_points_x"), shape.get("all_points_y")
-    if isinstance(xs, list) and isinstance(ys, list) and xs and len(xs) == len(ys):
-        points = [side for point in zip(xs, ys, strict=True) for side in point]
-        return around(points) if all(map(coco.is_number, points)) else None
-    if "cx" in shape:
-        across, down = shape.get("rx", shape.get("r")), shape.get("ry", shape.get("r"))
-        twice = {"width": 2 * across, "height": 2 * down} if coco.is_number(across) and coco.is_number(down) else {}
-        return _around_centre({"x": shape["cx"], "y": shape.get("cy")} | twice)
-    x, y, width, height = (shape.get(name) for name in ("x", "y", "width", "height"))
-    if not (coco.is_number(x) and coco.is_number(y) and coco.is_number(width) and coco.is_number(height)):
+    try:
+        return around([side for point in via_masks.outline_of(shape) for side in point])
+    except BadShape:
         return None
-    return x, y, width, height

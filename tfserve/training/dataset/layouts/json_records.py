@@ -9,12 +9,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfserve.training.dataset import coco, image_reading, text_reading
+from tfserve.training.dataset import coco, image_reading, json_reading, text_reading
 
 SUFFIXES = (".json", ".jsonl", ".ndjson")
 MAX_BYTES = 64 * 2**20
@@ -27,6 +28,10 @@ MAX_DEPTH = 8
 """Objects in objects beyond this are ignored."""
 MAX_ROWS = 100
 """Rows of one record: lists that would make more of them count with their first value only."""
+MAX_COLUMNS, MAX_CELLS = 1000, 20_000_000
+"""Of a table. JSON with more is something else, and would take much memory as a table."""
+LINES = (".jsonl", ".ndjson")
+"""Suffixes of files with a record on each line, be it only one."""
 
 Record = dict[str, Any]
 
@@ -39,11 +44,25 @@ def read(path: Path) -> list[Record]:
     return _of_list(content) if isinstance(content, list) else []
 
 
-def table(records: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """Cells with a header in the first row. A list of several values becomes a row for each."""
-    rows = [flat for record in records for flat in _flat(record)]
-    header = list(dict.fromkeys(name for row in rows for name in row))
-    return [header, *([row.get(name, "") for name in header] for row in rows)] if rows else []
+def table(path: Path, records: Iterable[Mapping[str, Any]]) -> list[list[str]]:
+    """The cells of a file's records with a header in the first row. A list of several values becomes a row for each.
+
+    Empty for a single record, unless it is on a line of its own, and for what is too large for a table.
+    """
+    rows: list[dict[str, str]] = []
+    header: dict[str, None] = {}
+    count = cells = 0
+    for record in records:
+        count += 1
+        new = _flat(record)
+        rows += new
+        header |= dict.fromkeys(name for row in new for name in row)
+        cells += sum(len(row) + 1 for row in new)
+        if len(header) > MAX_COLUMNS or max(cells, len(rows) * len(header)) > MAX_CELLS:
+            return []
+    if not header or (count == 1 and path.suffix.lower() not in LINES):
+        return []
+    return [[*header], *([row.get(name, "") for name in header] for row in rows)]
 
 
 def _content(path: Path) -> Any:
@@ -54,17 +73,15 @@ def _content(path: Path) -> Any:
         text = text_reading.read(path)
     except (OSError, UnicodeDecodeError):
         return None
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return _lines(text)
+    both = (_lines, json_reading.parsed) if path.suffix.lower() in LINES else (json_reading.parsed, _lines)
+    for read_text in both:
+        with contextlib.suppress(ValueError):
+            return read_text(text)
+    return None
 
 
-def _lines(text: str) -> list[Any] | None:
-    try:
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
-    except (ValueError, RecursionError):
-        return None
+def _lines(text: str) -> list[Any]:
+    return [json_reading.parsed(line) for line in text.splitlines() if line.strip()]
 
 
 def _of_list(content: Sequence[Any]) -> list[Record]:
@@ -83,8 +100,9 @@ def _of_object(content: Record, depth: int = MAX_DEPTH) -> list[Record]:
     if isinstance(images := content.get(VIA), dict):
         content = images
     values = list(content.values())
-    if values and all(_is_scalar(value) for value in values):
-        return [{FILE: name, LABEL: value} for name, value in content.items()]
+    if all(_is_scalar(value) for value in values):
+        images = sum(name.lower().endswith(image_reading.SUFFIXES) for name in content)
+        return [{FILE: name, LABEL: value} for name, value in content.items()] if 2 * images > len(content) else []
     if values and all(isinstance(value, dict) for value in values):
         return [{FILE: name} | value for name, value in content.items()]
     if values and all(isinstance(value, str) or _is_list_of_text(value) for value in values):
@@ -104,23 +122,36 @@ def _of_lists(content: Mapping[str, Sequence[str]]) -> Iterator[Record]:
 
 def _of_coco(content: Record) -> list[Record]:
     """The classes of the objects in each image."""
-    names = {str(each.get("id")): each.get("name") for each in content["categories"] if isinstance(each, dict)}
-    files = {str(each.get("id")): each.get("file_name") for each in content["images"] if isinstance(each, dict)}
+    names, files = _texts_by_id(content["categories"], "name"), _texts_by_id(content["images"], "file_name")
     pairs = {
-        (files.get(str(each.get("image_id"))), names.get(str(each.get("category_id"))))
+        (files.get(str(each.get("image_id")), ""), names.get(str(each.get("category_id")), ""))
         for each in content["annotations"] if isinstance(each, dict)
     }  # fmt: skip
-    return [{"file_name": file, "category": name} for file, name in sorted(pairs, key=str) if file and name]
+    return [{"file_name": file, "category": name} for file, name in sorted(pairs) if file and name]
+
+
+def _texts_by_id(entries: Sequence[Any], field: str) -> dict[str, str]:
+    """Of the entries that have a text in a field."""
+    return {
+        str(each.get("id")): each[field]
+        for each in entries if isinstance(each, dict) and isinstance(each.get(field), str)
+    }  # fmt: skip
 
 
 def _flat(record: Mapping[str, Any]) -> list[dict[str, str]]:
     """The values of a record and of the objects in it, by their own names; the first of two with one name counts."""
     rows: list[dict[str, str]] = [{}]
     for name, value in _values(record):
-        several = value if isinstance(value, list) else [value]
-        if name not in rows[0] and several:
-            several = several if len(rows) * len(several) <= MAX_ROWS else several[:1]
-            rows = [row | {name: _text(each)} for row in rows for each in several]
+        if name in rows[0]:
+            continue
+        first, *others = value if isinstance(value, list) else [value]
+        more = others if len(rows) * (1 + len(others)) <= MAX_ROWS else []
+        copies = [[row, *(row | {name: _text(each)} for each in more)] for row in rows]
+        for row in rows:
+            row[name] = _text(first)
+        rows = [row for same in copies for row in same]
+        if len(rows[0]) > MAX_COLUMNS:
+            break
     return rows
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from tfserve.tensors.specs import Array
-from tfserve.training.dataset import image_reading, text_reading
+from tfserve.training.dataset import image_reading, json_reading, text_reading
 from tfserve.training.dataset.layouts.image_index import ImageIndex
 from tfserve.training.dataset.layouts.parts import part_of_path
 from tfserve.training.dataset.layouts.polygons import Annotated, BadShape, Shape, check_size, circle, outline, rectangle
@@ -33,33 +33,43 @@ class _File(msgspec.Struct):
 
 
 def find(search: Search, index: ImageIndex) -> dict[Path, Annotated] | None:
-    """What is drawn on each image; None when there are no files of labelme."""
+    """What is drawn on each image; None without a usable file of labelme, since others may be left from earlier."""
     found: dict[Path, Annotated] = {}
     left_out: dict[str, int] = {}
-    read = 0
+    skipped: list[tuple[Path, str]] = []
     for path in search.below(search.root, (".json",)):
         file = _read(path)
         if file is None:
             continue
-        read += 1
         there = index.find(file.imagePath, path.parent) or index.find(path.stem, path.parent)
         image = there or _embedded(search, path, file)
         if image is None:
-            search.skip(path, f"missing: image {file.imagePath!r} not found", bad=True)
+            skipped.append((path, f"missing: image {file.imagePath!r} not found"))
             continue
         try:
             annotated = _annotated(file, left_out)
         except BadShape as bad:
-            search.skip(image, f"bad annotations: {search.name(path)}: {bad}", bad=True)
+            skipped.append((image, f"bad annotations: {search.name(path)}: {bad}"))
             continue
         annotated.part = part_of_path(index.relative(there) if there else path.relative_to(search.root))
         found[image] = annotated
-    if not read:
+    if not found:
+        search.hint = search.hint or _hint(search, skipped)
         return None
+    for path, reason in skipped:
+        search.skip(path, reason, bad=True)
     search.layout = f"labelme: {len(found)} images with a JSON file of outlines each"
     for kind, count in left_out.items():
         search.remarks.append(f"{count} shapes of type {kind!r} have no area and were left out.")
     return found
+
+
+def _hint(search: Search, skipped: Sequence[tuple[Path, str]]) -> str:
+    """Why files of labelme can't be used: a sentence, empty without such files."""
+    if not skipped:
+        return ""
+    path, reason = skipped[0]
+    return f" No file of labelme can be used ({len(skipped)} found, such as {search.name(path)}: {reason})."
 
 
 def _read(path: Path) -> _File | None:
@@ -67,8 +77,8 @@ def _read(path: Path) -> _File | None:
     try:
         if path.stat().st_size > MAX_BYTES:
             return None
-        return msgspec.json.decode(text_reading.read(path), type=_File)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return msgspec.convert(json_reading.parsed(text_reading.read(path)), type=_File)
+    except (OSError, ValueError):
         return None
 
 
@@ -90,7 +100,7 @@ def _embedded(search: Search, path: Path, file: _File) -> Path | None:
 
 def _annotated(file: _File, left_out: dict[str, int]) -> Annotated:
     annotated = Annotated(*check_size(file.imageWidth, file.imageHeight))
-    for shape in file.shapes:
+    for number, shape in enumerate(file.shapes, start=1):
         kind = str(shape.get("shape_type") or "polygon")
         name = same_form(str(shape.get("label", "")).strip())
         if not name:
@@ -98,7 +108,7 @@ def _annotated(file: _File, left_out: dict[str, int]) -> Annotated:
         if kind in NOT_DRAWN:
             left_out[kind] = left_out.get(kind, 0) + 1
         else:
-            annotated.shapes.append(_shape(kind, name, shape))
+            annotated.shapes.append(_shape(kind, name, shape)._replace(number=number))
     return annotated
 
 
@@ -122,6 +132,9 @@ def _bits(packed: Any) -> Array:
 
     try:
         with Image.open(io.BytesIO(base64.b64decode(packed)), formats=["PNG"]) as image:
+            check_size(*image.size)
             return np.asarray(image.convert("L")) > 0
-    except (binascii.Error, TypeError, OSError, ValueError, SyntaxError) as error:
+    except BadShape:
+        raise
+    except Exception as error:  # a broken file can raise anything
         raise BadShape(f"a mask that can't be read ({error})") from None

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from tfserve.training.dataset import mask_values
-from tfserve.training.dataset.box_files import Annotations, Marked, RawBox, around, around_bits
+from tfserve.training.dataset.box_files import Annotations, Marked, RawBox, Sides, around, around_bits
 from tfserve.training.dataset.layouts import labelme
 from tfserve.training.dataset.layouts.image_index import ImageIndex
 from tfserve.training.dataset.layouts.polygons import Annotated, Shape
 from tfserve.training.dataset.search import Search
 
 BACKGROUND = "background"
-
-Sides = tuple[float, float, float, float]
 
 
 def read(search: Search, index: ImageIndex) -> Annotations | None:
@@ -28,12 +26,8 @@ def read(search: Search, index: ImageIndex) -> Annotations | None:
 
 
 def _boxes(annotated: Annotated, name: str) -> list[RawBox]:
-    sides = [(shape.name, _sides(shape)) for shape in annotated.shapes if not _is_no_object(shape.name)]
-    return [
-        RawBox(label, box, f"{name}, shape {number}")
-        for number, (label, box) in enumerate(sides, start=1)
-        if box is not None
-    ]
+    sides = [(shape, _sides(shape)) for shape in annotated.shapes if not _is_no_object(shape.name)]
+    return [RawBox(shape.name, box, f"{name}, shape {shape.number}") for shape, box in sides if box is not None]
 
 
 def _is_no_object(name: str) -> bool:

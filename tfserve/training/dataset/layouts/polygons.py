@@ -11,6 +11,7 @@ import numpy as np
 
 from tfserve.runtimes.image_files import MAX_PIXELS
 from tfserve.tensors.specs import Array
+from tfserve.training.dataset import coco
 
 MAX_POINTS = 1_000_000
 
@@ -20,12 +21,16 @@ class BadShape(Exception):
 
 
 class Shape(NamedTuple):
-    """One object: outlines as [(x, y), …] in pixels, or a mask (height, width) of bools whose corner is at `corner`."""
+    """One object: outlines as [(x, y), …] in pixels, or a mask (height, width) of bools whose corner is at `corner`.
+
+    `number` counts the shapes of the file from 1, if messages need it.
+    """
 
     name: str
     outlines: list[list[tuple[float, float]]] = []
     bits: Array | None = None
     corner: tuple[int, int] = (0, 0)
+    number: int = 0
 
 
 @dataclass
@@ -54,7 +59,7 @@ def draw(annotated: Annotated, values: dict[str, int]) -> Array:
 
 def check_size(width: Any, height: Any) -> tuple[int, int]:
     """Raises `BadShape` unless both are whole numbers of pixels that an image can have."""
-    if not all(isinstance(side, (int, float)) and side == int(side) and side > 0 for side in (width, height)):
+    if not all(coco.is_number(side) and side == int(side) and side > 0 for side in (width, height)):
         raise BadShape(f"the size of the image is {width!r} x {height!r}")
     if width * height > MAX_PIXELS:
         raise BadShape(f"the image is huge: {width}x{height}")
@@ -65,7 +70,7 @@ def outline(numbers: Any) -> list[tuple[float, float]]:
     """Points from [x, y, x, y, …] or [[x, y], …]. Raises `BadShape`."""
     try:
         flat = np.asarray(numbers, np.float64).reshape(-1)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise BadShape("an outline is not a list of numbers") from None
     if len(flat) % 2 or not 4 <= len(flat) <= MAX_POINTS or not np.isfinite(flat).all():
         raise BadShape(f"an outline of {len(flat)} numbers: expected two per point")
@@ -98,12 +103,12 @@ def ellipse(
 def run_lengths(rle: Any, size: tuple[int, int]) -> Array:
     """COCO's run lengths, as numbers or packed in text: bools (height, width). Raises `BadShape`."""
     width, height = size
-    if not isinstance(rle, dict) or "counts" not in rle or list(rle.get("size", [])) != [height, width]:
+    if not isinstance(rle, dict) or "counts" not in rle or rle.get("size") != [height, width]:
         raise BadShape(f"run lengths need counts and the size [{height}, {width}]")
     packed = rle["counts"]
     try:
         counts = _unpacked(packed) if isinstance(packed, str) else [int(each) for each in packed]
-    except (TypeError, ValueError, IndexError):
+    except (TypeError, ValueError, IndexError, OverflowError):
         raise BadShape("run lengths that can't be read") from None
     if min(counts, default=-1) < 0 or sum(counts) != width * height:
         raise BadShape(f"run lengths of {sum(counts)} pixels for an image of {width}x{height}")

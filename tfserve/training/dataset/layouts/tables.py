@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from tfserve.training.dataset import image_reading, text_reading
-from tfserve.training.dataset.labels import INFO_FILE
+from tfserve.training.dataset.labels import INFO_FILE, number_of
 from tfserve.training.dataset.layouts import json_records
 from tfserve.training.dataset.layouts.image_index import ImageIndex
 from tfserve.training.dataset.layouts.parts import in_words, own_split, part_of, part_of_path
@@ -163,14 +163,15 @@ def _part(table: Table, row: list[str], file: PurePath) -> str:
 
 def _named(search: Search, tables: Sequence[Table], files: list[Labelled]) -> list[Labelled]:
     """Class numbers become names if a file such as `classes.txt` has one on each line."""
-    if not files or not all(file.name.isascii() and file.name.isdigit() for file in files):
+    numbers = {file.name: number for file in files if (number := number_of(file.name)) is not None}
+    if not files or not all(file.name in numbers for file in files):
         return files
     folders = {search.root, *(table.path.parent for table in tables)}
     for path in (folder / name for folder in sorted(folders) for name in NAMES_FILES):
         names = [line.strip() for line in _text(path).splitlines() if line.strip()] if path.is_file() else []
-        if names and max(int(file.name) for file in files) < len(names):
+        if names and max(numbers.values()) < len(names):
             search.remarks.append(f"Class names come from {search.name(path)}: line n, counted from 0, is class n.")
-            return [file._replace(name=same_form(names[int(file.name)])) for file in files]
+            return [file._replace(name=same_form(names[numbers[file.name]])) for file in files]
     return files
 
 
@@ -238,8 +239,7 @@ def _table(path: Path, index: ImageIndex, groups: str) -> Table | None:
 def rows(path: Path) -> list[list[str]]:
     """The cells of a table; empty for other files."""
     if path.suffix.lower() in json_records.SUFFIXES:
-        records = json_records.read(path)
-        return json_records.table(records) if len(records) > 1 else []
+        return json_records.table(path, json_records.read(path))
     text = _text(path)
     lines = text.splitlines()[:SAMPLE]
     widths = {each: _width(lines, each) for each in ",;\t|"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,17 +16,15 @@ from tfserve.training.dataset.image_reading import read_bytes
 ROTATED = (5, 6, 7, 8)
 """Orientations that exchange width and height."""
 
+T = TypeVar("T")
 Size = tuple[int, int]
 """Width and height."""
 
 
 def upright_size(image: Path) -> Size | None:
     """The size of an image as it is displayed; None for one that can't be read, which is reported elsewhere."""
-    try:
-        stored, orientation = image_files.stored(read_bytes(image))
-    except BadImage:
-        return None
-    return stored[::-1] if orientation in ROTATED else stored
+    stored, orientation = _stored(image, None)
+    return _upright(stored, orientation) if stored else None
 
 
 def orientations(
@@ -44,7 +43,7 @@ def orientations(
     upright_count = 0
     for mask, size in sizes.items():
         stored, orientation = _stored(*images[mask])
-        turned = stored[::-1] if orientation in ROTATED else stored
+        turned = _upright(stored, orientation)
         if size not in (stored, turned):
             wrong.add(mask)
         elif orientation != 1 and stored == turned:
@@ -66,8 +65,12 @@ def rotated(values: Array, orientation: int) -> Array:
     return np.ascontiguousarray(np.flip(values, flips.get(orientation, ())))
 
 
-def _stored(image: Path, known: Size) -> tuple[Size, int]:
-    """The size of an image as it is stored, and its orientation from 1 to 8."""
+def _upright(stored: Size, orientation: int) -> Size:
+    return stored[::-1] if orientation in ROTATED else stored
+
+
+def _stored(image: Path, known: T) -> tuple[Size | T, int]:
+    """The size of an image as it is stored, `known` if it can't be read, and its orientation from 1 to 8."""
     try:
         return image_files.stored(read_bytes(image))
     except BadImage:  # it is gone or was changed since it was looked at

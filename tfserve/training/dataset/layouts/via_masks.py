@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,42 +19,47 @@ OBJECT = "object"
 
 
 def find(search: Search, index: ImageIndex) -> dict[Path, Annotated] | None:
-    """What is drawn on each image; None without files of this program."""
+    """What is drawn on each image; None without a file of this program that names one of them."""
     found: dict[Path, Annotated] = {}
     left_out: list[str] = []
+    missing: list[tuple[Path, str]] = []
     for path in search.below(search.root, (".json",), depth=3):
         records = [record for record in json_records.read(path) if FILE in record and REGIONS in record]
         for record in records:
             image = index.find(str(record[FILE]), path.parent)
             if image is None:
-                missing = search.root / (str(record[FILE])[:200] or "(no name)")
-                search.skip(missing, f"missing: named in {search.name(path)}", bad=True)
+                named = search.root / (str(record[FILE])[:200] or "(no name)")
+                missing.append((named, f"missing: named in {search.name(path)}"))
             elif size := upright.upright_size(image):
                 found[image] = Annotated(*size, part=part_of_path(index.relative(image)))
                 left_out += _draw(record, found[image], f"{search.name(path)}: {record[FILE]}")
     if not found:
         return None
+    for named, reason in missing:
+        search.skip(named, reason, bad=True)
     search.layout = f"VGG Image Annotator: {len(found)} images with outlines"
     search.remarks += sentence("Regions without an area were left out", left_out)
     return found
 
 
-def _draw(record: Mapping[str, Any], annotated: Annotated, where: str) -> Iterator[str]:
-    """Adds the regions of an image, and yields where one has no area."""
+def _draw(record: Mapping[str, Any], annotated: Annotated, where: str) -> list[str]:
+    """Adds the regions of an image, and returns where one has no area."""
     given = record[REGIONS]
     regions = list(given.values()) if isinstance(given, dict) else given if isinstance(given, list) else []
+    without: list[str] = []
     for number, region in enumerate(regions, start=1):
         try:
             annotated.shapes.append(_shape(region))
         except BadShape:
-            yield f"{where}, region {number}"
+            without.append(f"{where}, region {number}")
+    return without
 
 
 def _shape(region: Any) -> Shape:
     shape = region.get("shape_attributes") if isinstance(region, dict) else None
     if not isinstance(shape, dict):
         raise BadShape("a region without a shape")
-    return Shape(same_form(class_of(region)), [_outline(shape)])
+    return Shape(same_form(class_of(region)), [outline_of(shape)])
 
 
 def class_of(region: Mapping[str, Any]) -> str:
@@ -67,21 +72,23 @@ def class_of(region: Mapping[str, Any]) -> str:
     return OBJECT
 
 
-def _outline(shape: Mapping[str, Any]) -> list[tuple[float, float]]:
+def outline_of(shape: Mapping[str, Any]) -> list[tuple[float, float]]:
+    """The points of a shape. Raises `BadShape` for one without an area."""
     xs, ys = shape.get("all_points_x"), shape.get("all_points_y")
     if shape.get("name") == "polygon" and isinstance(xs, list) and isinstance(ys, list) and len(xs) == len(ys) > 2:
         return outline([list(point) for point in zip(xs, ys, strict=True)])
     if shape.get("name") == "rect":
-        x, y, width, height = _numbers(shape, "x", "y", "width", "height")
-        return rectangle((x, y), (x + width, y + height))
+        x, y, width, height = numbers(shape, "x", "y", "width", "height")
+        return outline(rectangle((x, y), (x + width, y + height)))
     radii = ("r", "r") if shape.get("name") == "circle" else ("rx", "ry")
-    x, y, across, down = _numbers(shape, "cx", "cy", *radii)
+    x, y, across, down = numbers(shape, "cx", "cy", *radii)
     angle = shape.get("theta")
-    return ellipse((x, y), across, down, float(angle) if coco.is_number(angle) else 0.0)
+    return outline(ellipse((x, y), across, down, float(angle) if coco.is_number(angle) else 0.0))
 
 
-def _numbers(shape: Mapping[str, Any], *names: str) -> list[float]:
-    numbers = [float(shape[name]) for name in names if coco.is_number(shape.get(name))]
-    if len(numbers) != len(names):
+def numbers(shape: Mapping[str, Any], *names: str) -> list[float]:
+    """The fields with these names. Raises `BadShape` unless all are numbers."""
+    found = [float(shape[name]) for name in names if coco.is_number(shape.get(name))]
+    if len(found) != len(names):
         raise BadShape("a shape without an area")
-    return numbers
+    return found

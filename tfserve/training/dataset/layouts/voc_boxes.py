@@ -61,7 +61,7 @@ def _parsed(file: Path, search: Search, found: Annotations) -> Any:
         if file.stat().st_size > MAX_BYTES:
             return None
         root = ElementTree.parse(file).getroot()  # noqa: S314 (expat limits entities, and external ones are not read)
-    except (OSError, ElementTree.ParseError, ValueError) as error:
+    except (OSError, ElementTree.ParseError, ValueError, LookupError) as error:  # the last for unknown encodings
         found.add_wrong("XML files that can't be read", f"{search.name(file)}: {error}")
         return None
     return root if root.tag == "annotation" else None

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tfserve.training.dataset import text_reading
 from tfserve.training.dataset.box_files import Annotations, Marked, RawBox, around
+from tfserve.training.dataset.labels import MAX_DIGITS
 from tfserve.training.dataset.layouts import yolo_names
 from tfserve.training.dataset.layouts.image_index import ImageIndex
 from tfserve.training.dataset.layouts.parts import part_of_path
@@ -127,7 +128,7 @@ def _box(line: str, keypoints: int) -> tuple[int, tuple[float, float, float, flo
         values = [float(word) for word in line.split()]
     except ValueError:
         return WRONG_LINE
-    if len(values) <= CORNERS or not all(map(math.isfinite, values)) or values[0] != int(values[0]):
+    if len(values) <= CORNERS or not all(map(math.isfinite, values)) or not is_class(values[0]):
         return WRONG_LINE
     if values[0] < 0:
         return "lines with a negative class number"
@@ -139,6 +140,10 @@ def _box(line: str, keypoints: int) -> tuple[int, tuple[float, float, float, flo
     if len(rest) >= MIN_POLYGON and len(rest) % 2 == 0 and not keypoints:
         return number, around(rest), False
     return WRONG_LINE
+
+
+def is_class(number: float) -> bool:
+    return number == int(number) and number < 10**MAX_DIGITS
 
 
 def _lines(file: Path) -> list[str] | None:

@@ -112,6 +112,6 @@ def _numbers(line: str) -> list[float] | None:
         return None
     count = len(numbers) - 1
     is_usual = count in (_BOX, _BOX + 1) or (count >= _TRIANGLE and count % 2 == 0)
-    if not is_usual or not all(map(math.isfinite, numbers)) or numbers[0] != int(numbers[0]) or numbers[0] < 0:
+    if not is_usual or not all(map(math.isfinite, numbers)) or not yolo_boxes.is_class(numbers[0]) or numbers[0] < 0:
         return None
     return numbers if max(map(abs, numbers[1:])) <= 2 else None

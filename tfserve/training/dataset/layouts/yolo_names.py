@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ def _read_yaml(search: Search, file: Path, index: ImageIndex, found: Names) -> N
 
     try:
         content = yaml.safe_load(_text(file))
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except Exception as error:  # its tags raise anything: KeyError, AttributeError, OverflowError, …
         content = None
         if file.name in YAML_NAMES:
             where = " ".join(str(error).split())[:200]
@@ -79,10 +80,17 @@ def _read_yaml(search: Search, file: Path, index: ImageIndex, found: Names) -> N
 def _names(value: Any) -> dict[int, str] | None:
     try:
         if isinstance(value, dict):
-            return {int(number): str(name).strip() for number, name in value.items()}
-        return dict(enumerate(str(name).strip() for name in value)) if isinstance(value, list) else None
-    except (TypeError, ValueError):
+            return {int(number): _name(name) for number, name in value.items()}
+        return dict(enumerate(map(_name, value))) if isinstance(value, list) else None
+    except (TypeError, ValueError, OverflowError):
         return None
+
+
+def _name(value: Any) -> str:
+    """Raises `TypeError` for a list or an object: a few aliases make them endless. Surrogates can't be sent."""
+    if isinstance(value, (list, dict, set, tuple, bytes)):
+        raise TypeError(f"expected a name, got {type(value).__name__}")
+    return str(value).strip().encode(errors="replace").decode()
 
 
 def _read_parts(search: Search, file: Path, content: dict[str, Any], index: ImageIndex, found: Names) -> None:
@@ -109,8 +117,9 @@ def _located(search: Search, file: Path, entry: str) -> Path | None:
     for start in range(len(parts)):
         for base in (file.parent, search.root):
             path = base.joinpath(*parts[start:])
-            if path.exists() and search.bounds.contain(path):
-                return path
+            with contextlib.suppress(OSError, ValueError):  # a name that is too long, or has a NUL in it
+                if path.exists() and search.bounds.contain(path):
+                    return path
     return None
 
 
