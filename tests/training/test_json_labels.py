@@ -50,6 +50,7 @@ FORMS: dict[str, Callable[[], Any]] = {
     "other names of the fields": lambda: _records("image_path", "species"),
     "list in an object": lambda: {"info": {"version": 1}, "images": _records("filename", "category")},
     "file: label": lambda: LABELS,
+    "name without suffix: label": lambda: {name.partition(".")[0]: label for name, label in LABELS.items()},
     "file: list of one label": lambda: {name: [label] for name, label in LABELS.items()},
     "file: fields": lambda: {name: {"label": label, "width": 9} for name, label in LABELS.items()},
     "class: files": _by_class,

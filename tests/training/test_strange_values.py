@@ -87,6 +87,7 @@ def _replaced(value: Any) -> Iterator[Any]:
             yield from ([*value[:number], other, *value[number + 1 :]] for other in _replaced(each))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["classification", "segmentation", "detection"])
 @pytest.mark.parametrize("document", DOCUMENTS)
 @pytest.mark.parametrize("value", VALUES)

@@ -101,8 +101,7 @@ def _of_object(content: Record, depth: int = MAX_DEPTH) -> list[Record]:
         content = images
     values = list(content.values())
     if all(_is_scalar(value) for value in values):
-        images = sum(name.lower().endswith(image_reading.SUFFIXES) for name in content)
-        return [{FILE: name, LABEL: value} for name, value in content.items()] if 2 * images > len(content) else []
+        return [{FILE: name, LABEL: value} for name, value in content.items()] if _is_by_file(content) else []
     if values and all(isinstance(value, dict) for value in values):
         return [{FILE: name} | value for name, value in content.items()]
     if values and all(isinstance(value, str) or _is_list_of_text(value) for value in values):
@@ -112,9 +111,22 @@ def _of_object(content: Record, depth: int = MAX_DEPTH) -> list[Record]:
     return max([*lists, *inner], key=len, default=[])
 
 
+def _is_by_file(content: Mapping[str, Any]) -> bool:
+    """Whether these are files with their labels: the names are those of images, or values of one kind recur often."""
+    if 2 * sum(map(_is_image, content)) > len(content):
+        return True
+    values = list(content.values())
+    is_one_kind = {type(value) for value in values} in ({str}, {int})
+    return is_one_kind and 2 * len(set(values)) <= len(values) and not any(map(_is_image, values))
+
+
+def _is_image(name: object) -> bool:
+    return isinstance(name, str) and name.lower().endswith(image_reading.SUFFIXES)
+
+
 def _of_lists(content: Mapping[str, Sequence[str]]) -> Iterator[Record]:
     """Files with their labels if the names are those of images, otherwise classes with their files."""
-    is_by_file = all(name.lower().endswith(image_reading.SUFFIXES) for name in content)
+    is_by_file = all(map(_is_image, content))
     for name, values in content.items():
         for value in values:
             yield {FILE: name, LABEL: value} if is_by_file else {FILE: value, LABEL: name}
