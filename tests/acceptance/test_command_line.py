@@ -21,7 +21,6 @@ import numpy as np
 import pytest
 
 from tests.acceptance.conftest import REPOSITORY, Server
-from tests.acceptance.holding_proxy import holding_proxy
 from tests.acceptance.training_calls import digit_project
 from tests.protocols import echo
 from tests.protocols.grpc_port import free_port
@@ -169,25 +168,31 @@ def test_files_and_uploads(tfserve: Run, workspace: str, tmp_path: Path) -> None
 # --- models
 
 
-def test_an_upload_that_was_interrupted_says_how_to_continue(tfserve: Run, server: Server, tmp_path: Path) -> None:
+def test_an_upload_that_was_interrupted_says_how_to_continue(server: Server, tmp_path: Path) -> None:
     folder = tmp_path / "my photos"
     folder.mkdir()
     for each in range(4):
         (folder / f"{each}.bin").write_bytes(bytes(8 * 2**20))
-    with holding_proxy(server.url, limit=4 * 2**20) as proxy:
-        command = [*COMMAND, "upload", "my photos", "--name", "all", "--server", proxy.url]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
-        assert proxy.is_holding.wait(60)
-        process.send_signal(signal.SIGINT)
-        out, errors = process.communicate()
-    assert (process.returncode, out.strip()) == (130, "")
+    piped: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    proxy_command = [sys.executable, "-m", "tests.acceptance.holding_proxy", server.url, str(4 * 2**20)]
+    with subprocess.Popen(proxy_command, cwd=REPOSITORY, **piped) as proxy:
+        assert proxy.stdout is not None
+        url = proxy.stdout.readline().strip()
+        command = [*COMMAND, "upload", "my photos", "--name", "all", "--server", url]
+        with subprocess.Popen(command, cwd=tmp_path, **piped) as upload:
+            assert proxy.stdout.readline() == "holding\n"
+            upload.send_signal(signal.SIGINT)
+            out, errors = upload.communicate(timeout=60)
+        proxy.kill()
+    assert (upload.returncode, out.strip()) == (130, "")
     found = re.search(r"`tfserve (.*)` continues this upload", errors)
     assert found, errors
     words = shlex.split(found[1])
-    assert words[:-1] == ["upload", "my photos", "--name", "all", "--server", proxy.url, "--resume"]
+    assert words[:-1] == ["upload", "my photos", "--name", "all", "--server", url, "--resume"]
     words[words.index("--server") + 1] = server.url
-    assert tfserve(*words).out == f"upload:{words[-1]}\n"
-    tfserve("uploads", "rm", words[-1])
+    resumed = subprocess.run([*COMMAND, *words], cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
+    assert resumed.stdout == f"upload:{words[-1]}\n", resumed
+    assert server.http.delete(f"/upload/{words[-1]}").status_code == 200
 
 
 def test_a_model_is_deployed_described_and_run(tfserve: Run, workspace: str, small: Path, tmp_path: Path) -> None:

@@ -294,7 +294,9 @@ def test_a_kind_of_request_that_has_killed_before_is_not_repeated_and_takes_noth
 def ended_by_a_crash(server: Server, name: str, x: Any) -> tuple[str, int]:
     """State and attempts of a prediction whose process gets, while it computes, the signal that crashes end with."""
     predict(server, name, {"b64": ""}, "x")  # returns when there is a process again
-    process = psutil.Process(deployment(server, name)["pid"])
+    while len(processes := deployment(server, name)["processes"]) > 1:
+        pass  # the one that crashed is still ending
+    process = psutil.Process(processes[0]["pid"])
     process.suspend()
     job = server.call("/predict/", name=name, fetches="x", feed_dict={"x": x}, timeout=0)
     server.until_predicting(name, 1)  # a process that dies before it has the request is not killed by it
