@@ -28,6 +28,10 @@ from tfserve.cli import main
 from tfserve_client import Client
 
 COMMAND = (sys.executable, "-m", "tfserve.cli")
+INTERRUPTIBLE = (
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+)
+"""A shell that starts the tests in the background has them, and what they start, ignore SIGINT."""
 ENDLESS = "import threading\nprint('begun', flush=True)\nthreading.Event().wait()"
 
 
@@ -179,11 +183,14 @@ def test_an_upload_that_was_interrupted_says_how_to_continue(server: Server, tmp
         assert proxy.stdout is not None
         url = proxy.stdout.readline().strip()
         command = [*COMMAND, "upload", "my photos", "--name", "all", "--server", url]
-        with subprocess.Popen(command, cwd=tmp_path, **piped) as upload:
-            assert proxy.stdout.readline() == "holding\n"
-            upload.send_signal(signal.SIGINT)
-            out, errors = upload.communicate(timeout=60)
-        proxy.kill()
+        with subprocess.Popen([sys.executable, "-c", INTERRUPTIBLE, *command], cwd=tmp_path, **piped) as upload:
+            try:
+                assert proxy.stdout.readline() == "holding\n"
+                upload.send_signal(signal.SIGINT)
+                out, errors = upload.communicate(timeout=60)
+            finally:
+                upload.kill()
+                proxy.kill()
     assert (upload.returncode, out.strip()) == (130, "")
     found = re.search(r"`tfserve (.*)` continues this upload", errors)
     assert found, errors
