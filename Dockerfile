@@ -6,7 +6,8 @@ ARG EXTRAS=tensorflow
 WORKDIR /source
 COPY . .
 RUN deploy/install.sh /opt/tfserve "$EXTRAS"
-# ONNX Runtime changes the case of texts in this locale.
+# ONNX Runtime changes the case of texts in this locale. Debian keeps no earlier versions, to which it could be pinned.
+# hadolint ignore=DL3008
 RUN apt-get update && apt-get install --yes --no-install-recommends locales && localedef -i en_US -f UTF-8 en_US.UTF-8
 
 FROM python:${PYTHON_VERSION}-slim
