@@ -210,7 +210,7 @@ class Clock:
 
     @contextmanager
     def stage(self, name: str, message: str = "") -> Iterator[Stage]:
-        """Measures a stage and reports its beginning, with its name if there is no message."""
+        """Measures a stage and reports its beginning: with the message, otherwise with its name."""
         expected = self._stages.setdefault(name, _Expected(1.0, CORES, _kind(name), is_expected=False))
         expected.chance = 1.0
         self.observe()
