@@ -244,8 +244,7 @@ class Api:
         request = within_job_time(workspace, request)
         check_resources(self._machines, workspace, request)
         try:
-            self._refuse_when_full(workspace)
-            self._token_jobs.refuse_when_full(request.owner)
+            await self._journal.check(partial(self._refuse_when_full, workspace, request.owner))
             recorded = await self._record(workspace, request)
         except (Unavailable, Overloaded):  # but a job that was accepted before is still accepted
             known = await self._known(workspace, request)
@@ -369,7 +368,7 @@ class Api:
         if self.stopping:
             raise Stopping
 
-    def _refuse_when_full(self, workspace: Workspace) -> None:
+    def _refuse_when_full(self, workspace: Workspace, owner: str) -> None:
         dispatcher, settings = workspace.dispatcher, self._settings
         if dispatcher.given_up_reason is not None:
             raise WorkspaceGivenUp(name=workspace.name, reason=dispatcher.given_up_reason)
@@ -378,6 +377,7 @@ class Api:
             raise QueueFull(waiting=waiting, name=workspace.name, setting="max_queue")
         if waiting and dispatcher.waiting_bytes >= settings.max_queue_bytes:
             raise QueueFull(waiting=waiting, name=workspace.name, setting="max_queue_bytes")
+        self._token_jobs.refuse_when_full(owner)
 
 
 def _described(spare: Worker | None) -> dict[str, Any] | None:

@@ -21,7 +21,7 @@ from django.db import connection, transaction
 
 from tfserve.db import writes
 from tfserve.db.database import Database, DatabaseTaken, cause_of, is_outage
-from tfserve.errors import DatabaseUnavailable, Internal, OutOfSpace, TFserveError, Unavailable
+from tfserve.errors import Conflict, DatabaseUnavailable, Internal, OutOfSpace, Overloaded, TFserveError, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +100,25 @@ class Journal:
             else:
                 self._report_ends(write)
                 return result
+
+    async def check(self, refuse: Callable[[], object]) -> None:
+        """Calls `refuse`, which raises when a limit is reached.
+
+        It is called a second time before it counts: a caller may have read in the database that a job has ended while
+        this program is still about to learn that the end was written.
+        """
+        try:
+            refuse()
+        except (Conflict, Overloaded):
+            with contextlib.suppress(TFserveError):
+                await self._write(_nothing)  # all writes before this one are known then
+                await self._next_turn()  # and so are their consequences
+            refuse()
+
+    async def _next_turn(self) -> None:
+        turn = self._loop.create_future()
+        self._loop.call_soon(turn.set_result, None)
+        await turn
 
     def give_up_after(self, seconds: float) -> None:
         """Called when the server is to stop: what can't be recorded is then kept no longer than this."""
@@ -208,6 +227,10 @@ class Journal:
                 if isinstance(cause, DatabaseTaken):
                     self._loop.call_soon_threadsafe(self.on_taken)
             self._trouble = cause
+
+
+def _nothing() -> None:
+    """A write that only has its turn."""
 
 
 def _apply(group: list[_Entry]) -> list[Any]:

@@ -126,7 +126,7 @@ class ModelJobs:
 
     async def _record_new(self, request: SubmitModelJob) -> writes.Recorded:
         try:
-            self._refuse(request)
+            await self._journal.check(partial(self._refuse, request))
         except (Unavailable, Overloaded):  # but a job that was accepted before is still accepted
             found = await self._journal.change(partial(model_jobs.known, request))
             if found is None:

@@ -25,7 +25,6 @@ from tfserve.ipc.messages import (
     KeepFeedback,
     Outcome,
     StartTraining,
-    Train,
     TrainingEnded,
 )
 from tfserve.supervisor.events import Signal
@@ -36,7 +35,9 @@ from tfserve.supervisor.jobs.journal import Journal, NotRecorded
 from tfserve.supervisor.jobs.training_callbacks import Callbacks
 from tfserve.supervisor.jobs.training_journal import TrainingJournal
 from tfserve.supervisor.jobs.training_run import (
+    FINDINGS,
     SERVER_ENDED,
+    WORK,
     FolderInUse,
     FolderReserved,
     NotTraining,
@@ -47,6 +48,7 @@ from tfserve.supervisor.jobs.training_run import (
     new_row,
     result_folder,
     run_of,
+    to_train,
     with_kept_weights,
 )  # fmt: skip
 from tfserve.supervisor.processes.launchers import Spare
@@ -60,7 +62,7 @@ log = logging.getLogger(__name__)
 
 MAX_FRUITLESS = 3
 """Maximum deaths of a run in a row without a new checkpoint."""
-WORK, FINDINGS, TIMINGS = "work", "findings.json", "training-times.json"
+TIMINGS = "training-times.json"
 ENDED_BADLY = "ended with an error"
 MESSAGES = {JobState.FAILED: ENDED_BADLY, JobState.LOST: ENDED_BADLY, JobState.CANCELLED: "cancelled"}
 
@@ -109,10 +111,10 @@ class TrainingQueue:
 
     async def start(self, request: StartTraining) -> str:
         """The id of the new task. Raises `Invalid` with every problem of the project, `FolderInUse`, `TooManyTasks`."""
-        if len(self._waiting) + len(self._running) + len(self._reserved) >= self._settings.max_tasks:
-            raise TooManyTasks(limit=self._settings.max_tasks)
+        folder = str(Path(request.project_dir))
+        await self._journal.check(partial(self._refuse, folder))
         task_id = secrets.token_hex(8)
-        with self._reserve(str(Path(request.project_dir))):
+        with self._reserve(folder):
             make_private(self._folder(task_id))
             try:
                 if request.weights is not None:
@@ -143,8 +145,8 @@ class TrainingQueue:
     async def resume(self, task_id: str) -> None:
         """Raises `NoSuchTask`, `NotResumable`, `FolderInUse`, `FolderReserved`."""
         row = await self._journal.change(partial(training_tasks.find, task_id))
-        if self._find(task_id) is not None:
-            raise training_tasks.NotResumable(task_id=task_id, state="not over")
+        await self._journal.check(partial(self._refuse_unended, task_id))
+        await self._journal.check(partial(self._refuse_used, row.project_dir))
         with self._reserve(row.project_dir):
             self._put(self._run_of(await self._journal.change(partial(training_tasks.resume, task_id))))
 
@@ -188,14 +190,26 @@ class TrainingQueue:
         for run in self.running:
             run.move()
 
-    @contextlib.contextmanager
-    def _reserve(self, folder: str) -> Iterator[None]:
-        """Prevents other runs in the folder until the new run is in the queue."""
+    def _refuse(self, folder: str) -> None:
+        if len(self._waiting) + len(self._running) + len(self._reserved) >= self._settings.max_tasks:
+            raise TooManyTasks(limit=self._settings.max_tasks)
+        self._refuse_used(folder)
+
+    def _refuse_unended(self, task_id: str) -> None:
+        if self._find(task_id) is not None:
+            raise training_tasks.NotResumable(task_id=task_id, state="not over")
+
+    def _refuse_used(self, folder: str) -> None:
         for run in [*self._waiting, *self._running.values()]:
             if run.project_dir == folder:
                 raise FolderInUse(task_id=run.task_id, folder=folder)
         if folder in self._reserved:
             raise FolderReserved(folder=folder)
+
+    @contextlib.contextmanager
+    def _reserve(self, folder: str) -> Iterator[None]:
+        """Prevents other runs in the folder until the new run is in the queue."""
+        self._refuse_used(folder)
         self._reserved.add(folder)
         try:
             yield
@@ -259,19 +273,7 @@ class TrainingQueue:
         work_folder = self._folder(run.task_id)
         make_private(work_folder / WORK)
         try:
-            return await worker.ask(
-                Train(
-                    job=run.job.number,
-                    task_id=run.task_id,
-                    project_dir=run.project_dir,
-                    train_type=run.train_type,
-                    parameters=run.parameters,
-                    findings=str(work_folder / FINDINGS),
-                    folder=str(result_folder(run)),
-                    work_folder=str(work_folder / WORK),
-                    timings=str(self._settings.data_path / TIMINGS),
-                )
-            )
+            return await worker.ask(to_train(run, work_folder, self._settings.data_path / TIMINGS))
         finally:
             worker.drain()
             worker.output = worker.on_progress = None

@@ -20,6 +20,7 @@ from tfserve.ipc.messages import (
     NeededResources,
     ProjectExamined,
     StartTraining,
+    Train,
     TrainingEnded,
     TrainJob,
 )
@@ -32,6 +33,7 @@ from tfserve.training.dataset.project_folders import MODELS, results_folder
 from tfserve.training.fit import weight_files
 
 MAX_SKIPPED_SHOWN = 200
+WORK, FINDINGS = "work", "findings.json"
 SERVER_ENDED = Failure(
     code="lost",
     message="The server ended again and again while this task ran, and it had kept no further checkpoint in between.",
@@ -153,6 +155,21 @@ def new_row(task_id: str, request: StartTraining, found: ProjectExamined, *, rep
         dataset=found.dataset,
         reported_state=reported,
         message=_waiting(found),
+    )
+
+
+def to_train(run: Run, work_folder: Path, timings: Path) -> Train:
+    """What its worker is asked to do."""
+    return Train(
+        job=run.job.number,
+        task_id=run.task_id,
+        project_dir=run.project_dir,
+        train_type=run.train_type,
+        parameters=run.parameters,
+        findings=str(work_folder / FINDINGS),
+        folder=str(result_folder(run)),
+        work_folder=str(work_folder / WORK),
+        timings=str(timings),
     )
 
 

@@ -23,6 +23,7 @@ from tfserve.errors import DatabaseUnavailable, IdempotencyKeyReused, Internal, 
 from tfserve.ipc.messages import EncodedRequest, JobKind, JobState, Outcome
 from tfserve.supervisor.jobs import journal as journal_module
 from tfserve.supervisor.jobs.journal import Journal, NotRecorded
+from tfserve.supervisor.jobs.training_run import TooManyTasks
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -401,3 +402,27 @@ async def test_whoever_gives_up_waiting_for_a_write_disturbs_nobody() -> None:
             writing.cancel()
         assert await create_workspace(journal, "v")
         assert await read(Workspace.objects.count) == 2
+
+
+async def test_a_limit_counts_only_once_all_written_ends_are_known() -> None:
+    async with open_journal() as journal:
+        running = ["a", "b"]
+        ended = asyncio.get_running_loop().create_future()
+        ended.add_done_callback(lambda _: running.remove("a"))
+
+        def refuse(limit: int) -> None:
+            if len(running) >= limit:
+                raise TooManyTasks(limit=limit)
+
+        async def end() -> None:
+            await journal.change(lambda: None)
+            ended.set_result(None)
+
+        async with held(journal):
+            ending = asyncio.ensure_future(end())
+            checks = [asyncio.ensure_future(journal.check(partial(refuse, limit))) for limit in (2, 1)]
+            await until(lambda: not journal._entries.empty())
+        passed, refused = await asyncio.gather(*checks, return_exceptions=True)
+        assert passed is None
+        assert isinstance(refused, TooManyTasks)
+        await ending
