@@ -23,6 +23,7 @@ from benchmarks.server_process import CACHE
 from benchmarks.tfserve_participant import VARIANTS, TFserve
 
 READY_S = 20
+RESTLESS = "stopped (SIGSTOP) while the others are measured: it takes much of a core also while nothing is asked"
 LIMITS = ("bare-loop", "nginx", "benchmark-app")
 NAMES = [*LIMITS, *VARIANTS, *PEERS]
 
@@ -68,6 +69,7 @@ class Server:
         self.title = participant.title
         self._participant = participant
         self._samples = samples
+        self._notes: list[str] = []
 
     def ask(self, row: str, samples: Samples) -> Request | str:
         return self._participant.ask(row, samples)
@@ -76,7 +78,7 @@ class Server:
         return self._participant.versions()
 
     def remarks(self) -> list[str]:
-        return list(getattr(self._participant, "notes", []))
+        return [*self._notes, *getattr(self._participant, "notes", [])]
 
     @contextmanager
     def open(self, row: str, model: str, path: Path, folder: Path) -> Iterator[Opened]:
@@ -84,7 +86,9 @@ class Server:
         assert isinstance(request, Request), request
         with self._participant.serve(model, path, folder) as running:
             check(running, request, self._samples.expected(row))
-            running.tree.wait_until_idle()
+            running.settle()
+            if running.is_restless:
+                self._notes = [RESTLESS]
             yield ServerRuns(running, request, folder)
 
 
@@ -94,9 +98,19 @@ class ServerRuns:
         self._request = request
         self._folder = folder
         self.memory_bytes: int | None = running.tree.memory_bytes()
+        self._rest()
 
     def measure(self, connections: int, seconds: float) -> Point:
-        return measure(self._running, self._request, self._folder, connections=connections, seconds=seconds)
+        self._running.tree.go_on()
+        try:
+            return measure(self._running, self._request, self._folder, connections=connections, seconds=seconds)
+        finally:
+            self._rest()
+
+    def _rest(self) -> None:
+        """Takes nothing from the others. One that waits idle needs no help, and some would miss their heartbeats."""
+        if self._running.is_restless:
+            self._running.tree.pause()
 
 
 def check(running: Running, request: Request, expected: Any) -> None:

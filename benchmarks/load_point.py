@@ -31,9 +31,9 @@ class Point:
 
 def measure(running: Running, request: Request, folder: Path, *, connections: int, seconds: float) -> Point:
     """After a warm-up. The processor time is divided by all requests of wrk, so failed ones count as well."""
-    running.tree.wait_until_idle()
+    running.settle()
     wrk.run(running.url, request, folder, connections=connections, seconds=seconds * WARM_UP_SHARE)
-    running.tree.wait_until_idle()  # what the warm-up left behind is answered before the clock starts
+    running.settle()  # what the warm-up left behind is answered before the clock starts
     server, client = running.tree.cpu_s_by_role(), client_s()
     seen = wrk.run(running.url, request, folder, connections=connections, seconds=seconds)
     client_us = (client_s() - client) / seen.requests * 1e6

@@ -27,8 +27,16 @@ SILENT = {"RAY_USAGE_STATS_ENABLED": "0", "BENTOML_DO_NOT_TRACK": "True", "DO_NO
 
 @dataclass
 class Running:
+    """`is_restless`: it takes much of a core also while nothing is asked."""
+
     url: str
     tree: ProcessTree
+    is_restless: bool = False
+
+    def settle(self) -> None:
+        """Returns when all that was asked is answered, as far as that can be seen."""
+        if not self.is_restless:
+            self.is_restless = not self.tree.wait_until_idle()
 
 
 class Participant(Protocol):
@@ -77,6 +85,7 @@ class PeerParticipant:
             wait_for_answers(process, port, log)
             yield Running(f"http://127.0.0.1:{port}", tree)
         finally:
+            tree.go_on()
             tree.stop()
 
 

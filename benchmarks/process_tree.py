@@ -65,6 +65,16 @@ class ProcessTree:
                 return True
         return False
 
+    def pause(self) -> None:
+        for process in self.processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.suspend()
+
+    def go_on(self) -> None:
+        for process in self.processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
+
     def stop(self, *, patience_s: float = 15) -> None:
         """Asks the root to end, and ends what it leaves behind."""
         tree = self.processes()

@@ -392,6 +392,10 @@ def test_the_first_start_prints_a_link_that_sets_the_password_once(
     done = {**fields, "password": PASSWORD, "again": PASSWORD}
     assert "Log in" in browser.post("/pages/password/", data=done, headers=origin).text
     assert browser.post("/pages/password/", data=done, headers=origin).status_code == 403
+    used = browser.get(link[1])
+    assert used.status_code == 403
+    assert "This link is not valid: it was used" in used.text
+    assert 'type="password"' not in used.text
     log_in = {"username": "admin", "csrfmiddlewaretoken": browser.cookies["tfserve_csrf"], "next": "/"}
     assert browser.post("/pages/login/", data={**log_in, "password": "x"}, headers=origin).status_code == 401
     status = browser.post("/pages/login/", data={**log_in, "password": PASSWORD}, headers=origin)
@@ -420,6 +424,8 @@ def test_a_new_link_ends_the_sessions_of_the_old_password(server: Server) -> Non
     link = tfserve(server.data_dir, "token", "link").stdout.strip()
     assert link.startswith(f"{server.url}/pages/password/?code=")
     assert httpx.get(link).status_code == 200
+    for wrong in ("", "wrong", "\u00e9"):
+        assert httpx.get(f"{server.url}/pages/password/", params={"code": wrong}).status_code == 403
 
 
 def test_an_administrator_manages_tokens_on_a_page_and_sees_who_did_what(server: Server, admin: httpx.Client) -> None:

@@ -207,6 +207,22 @@ def test_an_unknown_path_is_answered_in_json(server: Server, path: str) -> None:
         assert json.loads(body)["request_result"] is False
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("PUT", "/workspaces/escapes/files/%ff"), ("PUT", "/workspaces/escapes/files/caf%E9.txt"),
+        ("GET", "/jobs/?search=%ff"), ("GET", "/workspaces/%C3/files/"), ("POST", "/upload/?name=%E4.txt"),
+        ("POST", "/v1/models/%ff:predict"), ("GET", "/v2/models/%ED%A0%80"),
+    ],
+)  # fmt: skip
+def test_an_address_that_is_not_utf8_is_refused(server: Server, method: str, path: str) -> None:
+    server.create("escapes")
+    answer = server.http.request(method, path, content=b"x")
+    assert answer.status_code == 400, answer.text
+    assert "is not UTF-8 after its escapes are decoded" in answer.text
+    assert server.http.get("/workspaces/escapes/files/").json()["result"]["entries"] == []
+
+
 def test_a_path_without_its_slash_is_answered_with_the_right_one(server: Server) -> None:
     assert_refused(server.http.post("/push_job", json={}), 404, "/push_job/")
 

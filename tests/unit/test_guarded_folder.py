@@ -71,6 +71,15 @@ def test_a_file_is_replaced_in_one_step_and_only_inside(root: Path, tmp_path: Pa
     assert sorted(each.name for each in tmp_path.iterdir()) == ["new", "secret", "workspaces"]
 
 
+@pytest.mark.parametrize("above", ["a/x", "loop", "pipe", "dangling"])
+def test_a_file_is_not_created_below_what_is_no_folder(root: Path, above: str) -> None:
+    (root / "dangling").symlink_to("nothing")
+    folder = GuardedFolder(root)
+    with pytest.raises(Conflict, match=f"'{above}/new/file' can't be created: '.*' is not a folder"):
+        folder.check_target(f"{above}/new/file")
+    assert sorted(each.name for each in root.iterdir()) == ["a", "dangling", "in", "loop", "out", "pipe"]
+
+
 def test_deleting_does_not_follow_links(root: Path, tmp_path: Path) -> None:
     folder = GuardedFolder(root)
     with pytest.raises(Conflict, match="not empty"):

@@ -22,6 +22,7 @@ from tfserve.ipc.connections import Connection
 from tfserve.ipc.messages import (
     AccessChanged,
     AccessRules,
+    CheckPasswordLink,
     CreatePasswordLink,
     CreateToken,
     ListTokens,
@@ -89,6 +90,7 @@ class Access:
             ListTokens: self._list,
             TokensUsed: self._note_use,
             CreatePasswordLink: self._create_link,
+            CheckPasswordLink: self._check_link,
             SetPassword: self._set_password,
         }
 
@@ -127,12 +129,14 @@ class Access:
     async def _create_link(self, _: CreatePasswordLink) -> str:
         return self.new_link()
 
+    async def _check_link(self, request: CheckPasswordLink) -> None:
+        """Raises `LinkInvalid`."""
+        self._check(request.code)
+
     async def _set_password(self, request: SetPassword) -> str:
         """Raises `LinkInvalid`."""
+        self._check(request.code)
         link, self._link = self._link, None
-        if link is None or time.monotonic() > link[1] or not hmac.compare_digest(link[0], request.code):
-            self._link = link  # a wrong guess must not end the right link
-            raise LinkInvalid
         try:
             return await self._journal.change(partial(tokens.set_password, request.password_hash))
         except BaseException:
@@ -140,6 +144,11 @@ class Access:
             raise
 
     # --- parts
+
+    def _check(self, code: str) -> None:
+        link = self._link
+        if link is None or time.monotonic() > link[1] or not hmac.compare_digest(link[0].encode(), code.encode()):
+            raise LinkInvalid
 
     async def _change(self, write: Callable[[], T]) -> T:
         """Writes, and returns when every web process applies the change."""

@@ -95,6 +95,12 @@ class CreatePasswordLink(Request[str]):
     """The path of a page, to be used once, that sets the password of the administrator."""
 
 
+class CheckPasswordLink(Request[None]):
+    """Refused with `Forbidden` if the link can't set the password."""
+
+    code: str
+
+
 class SetPassword(Request[str]):
     """Sets the administrator's password with the code of a link. The response is the user name."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from urllib.parse import unquote_to_bytes
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -36,12 +37,19 @@ class ForeignOrigin(Forbidden):
 except those in TFSERVE_ALLOWED_ORIGINS."""
 
 
+class UndecodableAddress(Invalid):
+    """The address {address!r} is not UTF-8 after its escapes are decoded. Encode it as UTF-8 first, then escape each \
+byte: ä becomes %C3%A4."""
+
+
 class TooManyRequests(Unavailable):
     """{limit} requests are in progress, the maximum on this server (max_requests). Try again later."""
 
 
 class Guard:
-    """ASGI middleware. Raises `ForeignHost`, `ForeignOrigin`, `TooManyRequests`, `Invalid`."""
+    """ASGI middleware. Raises `ForeignHost`, `ForeignOrigin`, `UndecodableAddress`, `TooManyRequests`,
+    `Invalid`.
+    """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
@@ -82,6 +90,8 @@ class Guard:
         self._in_progress -= 1
 
     def _check(self, scope: Scope) -> None:
+        _check_address(scope["raw_path"])
+        _check_address(scope["query_string"])
         host, origin, site = None, None, None
         for name, value in scope["headers"]:
             if name == b"host":
@@ -108,6 +118,15 @@ class Guard:
             raise ForeignHost(host=text)
         if len(self._known_hosts) < MAX_KNOWN and len(host) <= MAX_HOST_BYTES:
             self._known_hosts.add(host)
+
+
+def _check_address(quoted: bytes) -> None:
+    """Other programs would replace the bytes in question, and name something that was not meant."""
+    if b"%" in quoted:
+        try:
+            unquote_to_bytes(quoted).decode()
+        except UnicodeDecodeError as error:
+            raise UndecodableAddress(address=quoted[:200].decode("latin-1")) from error
 
 
 def _check_origin(host: bytes, origin: bytes | None, site: bytes | None) -> None:

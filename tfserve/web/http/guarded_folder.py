@@ -112,9 +112,8 @@ class GuardedFolder:
         try:
             self._check(descriptor, path)
             for part in parts:
-                if create:
-                    _make(part, descriptor)
-                above, descriptor = descriptor, os.open(part, os.O_PATH | os.O_DIRECTORY, dir_fd=descriptor)
+                opened = _made(part, descriptor, path) if create else _opened(part, descriptor)
+                above, descriptor = descriptor, opened
                 os.close(above)
                 self._check(descriptor, path)
             yield descriptor
@@ -126,9 +125,20 @@ class GuardedFolder:
             raise LeavesFolder(path=path[:200])
 
 
-def _make(name: str, folder: int) -> None:
+def _opened(name: str, folder: int) -> int:
+    return os.open(name, os.O_PATH | os.O_DIRECTORY, dir_fd=folder)
+
+
+def _made(name: str, folder: int, path: str) -> int:
+    """A folder that is created unless it exists. Raises `Conflict` if a file or a link without target has its name."""
     with suppress(FileExistsError):
         os.mkdir(name, dir_fd=folder)
+    try:
+        return _opened(name, folder)
+    except OSError as error:
+        if error.errno in (errno.ENOTDIR, errno.ENOENT, errno.ELOOP):
+            raise Conflict(f"{path[:200]!r} can't be created: {name[:200]!r} is not a folder.") from None
+        raise
 
 
 def _parts(path: str) -> list[str]:

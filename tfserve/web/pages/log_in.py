@@ -21,7 +21,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from tfserve.access.principals import ANONYMOUS, PRINCIPAL, Scope
 from tfserve.db.models import User
 from tfserve.errors import Forbidden
-from tfserve.ipc.messages import SetPassword
+from tfserve.ipc.messages import CheckPasswordLink, SetPassword
 from tfserve.web.access.audit_log import OK
 from tfserve.web.access.authentication import DOCS
 from tfserve.web.database_reads import read
@@ -103,6 +103,10 @@ async def set_password(request: ASGIRequest) -> HttpResponseBase:
     """The page of the one-time link."""
     code = request.POST.get("code") or request.GET.get("code", "")
     if request.method != "POST":
+        try:
+            await request.scope["line"].ask(CheckPasswordLink(code=code))
+        except Forbidden as error:
+            return await _refused_link(request, error.message)
         return await _password_form(request, code)
     password = request.POST.get("password", "")
     if password != request.POST.get("again", ""):
@@ -115,8 +119,7 @@ async def set_password(request: ASGIRequest) -> HttpResponseBase:
     try:
         await request.scope["line"].ask(SetPassword(code=code, password_hash=hashed))
     except Forbidden as error:
-        await request.scope["failed_attempts"].note("wrong password link")
-        return await _password_form(request, "", [error.message], status=403)
+        return await _refused_link(request, error.message)
     request.scope["audit"].write("set_password", OK, who="admin")
     return HttpResponseRedirect("/pages/login/")
 
@@ -137,6 +140,12 @@ def _safe(request: HttpRequest, path: str) -> str:
 
 async def _form(request: HttpRequest, *, next_path: str, problem: str = "", status: int = 200) -> HttpResponse:
     return await _render(request, "pages/login.html", {"next": next_path, "problem": problem}, status)
+
+
+async def _refused_link(request: ASGIRequest, reason: str) -> HttpResponse:
+    """The page of a link that can't set a password: without the form, which would ask for one in vain."""
+    await request.scope["failed_attempts"].note("wrong password link")
+    return await _password_form(request, "", [reason], status=403)
 
 
 async def _password_form(
