@@ -32,6 +32,12 @@ class Use(NamedTuple):
     cpu_s: float = 0.0
 
 
+def stop_signals() -> list[signal.Signals]:
+    """Those that ask a server to end. A hang-up that was ignored at the start stays ignored, as `nohup` means it."""
+    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *([] if ignored else [signal.SIGHUP])]
+
+
 def use_of(pid: int) -> Use:
     """Raises `OSError` if the process is gone."""
     # The process name, in brackets, may contain anything. The third field of proc_pid_stat(5) follows it.

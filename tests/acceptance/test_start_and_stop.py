@@ -15,7 +15,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.acceptance.conftest import REPOSITORY, Server, command
+from tests.acceptance.conftest import REPOSITORY, RUNSERVER, Server, command
 
 pytestmark = pytest.mark.slow
 
@@ -104,6 +104,18 @@ def test_a_job_that_does_not_end_while_the_server_drains_is_lost_with_the_reason
     job = again.wait("a", 0)
     assert job["state"] == "lost"
     assert "server was stopped" in job["error"]["message"]
+
+
+def test_the_end_of_its_terminal_stops_it_unless_nohup_started_it(start: Start, tmp_path: Path) -> None:
+    server = start("--no-warm-spare")
+    assert server.stop(signal.SIGHUP) == 0
+    kept = Server(tmp_path / "kept", "--no-warm-spare", command=("nohup", *RUNSERVER))
+    try:
+        kept.process.send_signal(signal.SIGHUP)
+        assert kept.call("/create_workspace/", name="a")
+        assert kept.stop(signal.SIGTERM) == 0
+    finally:
+        kept.close()
 
 
 def test_a_second_signal_stops_at_once(start: Start) -> None:

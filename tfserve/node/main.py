@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -15,7 +14,7 @@ from typing import Any
 
 import uvloop
 
-from tfserve import __version__
+from tfserve import __version__, linux
 from tfserve.certificates import files_of, server_context
 from tfserve.cluster.heads import Heads
 from tfserve.cluster.membership import Membership
@@ -112,7 +111,7 @@ class Node:
     async def run(self) -> int:
         """Returns the exit code. Raises the error with which the head refuses the node."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in linux.stop_signals():
             loop.add_signal_handler(number, self._on_signal)
         joining = loop.create_task(self._membership())
         waits: list[asyncio.Future[Any]] = [joining, self._stopping]

@@ -9,7 +9,6 @@ import logging
 import os
 import resource
 import secrets
-import signal
 import socket
 import subprocess
 import sys
@@ -258,7 +257,7 @@ class Supervisor:
         self._guarded_end, self._guarding_end = os.pipe()
         self._start_guardian()
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in linux.stop_signals():
             loop.add_signal_handler(number, self._on_signal)
 
     def _start_guardian(self) -> None:
