@@ -212,7 +212,7 @@ def test_an_unknown_path_is_answered_in_json(server: Server, path: str) -> None:
     [
         ("PUT", "/workspaces/escapes/files/%ff"), ("PUT", "/workspaces/escapes/files/caf%E9.txt"),
         ("GET", "/jobs/?search=%ff"), ("GET", "/workspaces/%C3/files/"), ("POST", "/upload/?name=%E4.txt"),
-        ("POST", "/v1/models/%ff:predict"), ("GET", "/v2/models/%ED%A0%80"),
+        ("POST", "/v1/models/%ff:predict"), ("GET", "/v2/models/%ED%A0%80"), ("GET", "/tasks/x/artifacts/%ff"),
     ],
 )  # fmt: skip
 def test_an_address_that_is_not_utf8_is_refused(server: Server, method: str, path: str) -> None:

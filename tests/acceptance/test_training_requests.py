@@ -95,7 +95,7 @@ def test_a_folder_that_can_be_no_path_is_400(waiting: Server, path: str) -> None
     assert (answer.status_code, "error" in answer.json()) == (400, True), answer.text
 
 
-@pytest.mark.parametrize("name", [LONG, f"{LONG}/x", "a%00b", "..%2f..", "%ff"])
+@pytest.mark.parametrize("name", [LONG, f"{LONG}/x", "a%00b", "..%2f.."])
 def test_an_artifact_that_can_be_no_file_is_404(waiting: Server, task: str, name: str) -> None:
     answer = waiting.http.get(f"/tasks/{task}/artifacts/{name}")
     assert (answer.status_code, "not found in the result." in answer.json()["error"]) == (404, True), answer.text
