@@ -149,3 +149,18 @@ def test_lines_of_the_output_as_json_and_as_csv() -> None:
     assert table.line(bad) == b'1,b.png,,,"""no"""\n'
     vector = CsvWriter(columns_of(VECTOR), has_files=False)
     assert vector.header() + vector.line(Done(Row(2), b"[1.5,NaN]")) == b"index,y_0,y_1,error\n2,1.5,nan,\n"
+
+
+def test_columns_set_optional_inputs_that_have_rows(tmp_path: Path) -> None:
+    optional = (TensorSpec("weight", "float32", (-1,)), TensorSpec("rate", "float32", ()))
+    signature = Signature(VECTOR.inputs, VECTOR.outputs, optional=optional)
+    assert csv_rows(tmp_path, "a,b\n1,2\n", signature) == [{"x": [1.0, 2.0]}]
+    assert csv_rows(tmp_path, "a,weight,b\n1,3,2\n", signature) == [{"x": [1.0, 2.0], "weight": 3.0}]
+    given = {"x": ["a", "b"], "weight": "c"}
+    assert csv_rows(tmp_path, "a,b,c\n1,2,3\n", signature, given) == [{"x": [1.0, 2.0], "weight": 3.0}]
+    with pytest.raises(Invalid, match=r"the model has no input 'rate'.*It has: x, weight"):
+        csv_rows(tmp_path, "a,b,c\n1,2,3\n", signature, {"x": ["a", "b"], "rate": "c"})
+    nothing = Signature((), VECTOR.outputs, optional=optional)
+    assert csv_rows(tmp_path, "weight\n3\n", nothing) == [{"weight": 3.0}]
+    with pytest.raises(Invalid, match="Give columns"):
+        csv_rows(tmp_path, "a\n3\n", nothing)

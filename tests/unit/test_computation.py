@@ -53,8 +53,8 @@ def compute(computation: Computation, *arrays: Array, urgency: int = 3) -> list[
     ]
 
 
-def serving(compute: Compute, *shape: int) -> tuple[Numpy, Computation]:
-    model = Numpy(compute, shape)
+def serving(compute: Compute, *shape: int, dtype: str = "float32") -> tuple[Numpy, Computation]:
+    model = Numpy(compute, shape, dtype)
     return model, Computation(model, threading.Lock())
 
 
@@ -113,6 +113,31 @@ def test_requests_of_one_shape_share_a_batch_whatever_their_urgency_was_when_it_
     model.calls.clear()
     compute(computation, ones(1, 1), 3 * ones(1, 1), urgency=5)
     assert model.calls == [(2, 1)]
+
+
+def test_batches_that_synthetic_rows_have_proved_are_checked_with_real_ones() -> None:
+    model, computation = serving(lambda x: x if x.max() < 10 else 0 * x, -1, 1)
+    for _ in range(4):
+        compute(computation, ones(1, 1), 3 * ones(1, 1))
+    computation.check_again()
+    for _ in range(2):
+        assert compute(computation, ones(1, 1), 10 * ones(1, 1)) == [[[1]], [[0]]]
+    assert model.calls[-2:] == [(1, 1), (1, 1)]
+
+
+def test_texts_that_a_model_pads_to_the_longest_are_computed_alone() -> None:
+    def padded(x: Array) -> Array:
+        lengths = [len(each) for each in x.ravel()]
+        return np.array([[length - max(lengths)] for length in lengths], np.float32)
+
+    model, computation = serving(padded, -1, dtype="string")
+    rows = [np.array([bytes([97 + at]) * n], object) for at, n in enumerate((2, 2, 2, 1, 2, 5, 2, 2))]
+    for _ in range(4):
+        compute(computation, *rows[:2])
+    computation.check_again()
+    model.calls.clear()
+    assert compute(computation, *rows) == [[[0]]] * 8
+    assert model.calls[0] == (8,)
 
 
 class Counting(Numpy):

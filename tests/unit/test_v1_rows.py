@@ -68,3 +68,23 @@ def test_reads_may_have_a_slash_at_their_end_too() -> None:
     for path in (b"/v1/models/a//", b"/v1/models/a%3Afit", b"/v1/models//a:predict"):
         with pytest.raises(Invalid, match="Malformed request"):
             routing.read("POST", path)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "body", "expected"),
+    [
+        ("string", b'{"instances": [{"b64": {"b64": "aGk="}}]}', [b"hi"]),
+        ("string", b'{"instances": [{"b64": "aGk="}]}', [b"hi"]),
+        ("string", b'{"inputs": {"b64": ["hi"]}}', [b"hi"]),
+        ("string", b'{"inputs": {"b64": [{"b64": "aGk="}]}}', [b"hi"]),
+        ("int64", b'{"instances": [{"b64": 7}]}', [7]),
+    ],
+)
+def test_an_input_may_be_called_b64(dtype: str, body: bytes, expected: list[Any]) -> None:
+    request = predict_json.read(body, model(TensorSpec("b64", dtype, (-1,)))).request
+    assert request.inputs["b64"].tolist() == expected
+
+
+def test_a_value_in_b64_must_be_text() -> None:
+    with pytest.raises(Invalid, match="expected text or"):
+        predict_json.read(b'{"instances": [{"b64": 7}]}', model(TensorSpec("x", "string", (-1,))))

@@ -109,3 +109,5 @@ def test_an_error_of_the_library_itself_is_not_cut() -> None:
     reports = litert_calls.Reports()
     assert [reports.last(RuntimeError(text)) for text in ("one", "onetwo", "other")] == ["one", "two", "other"]
     assert reports.last(ValueError("other")) == "other"
+    told = [reports.last(RuntimeError(f"other{text}Node number 1 failed.")) for text in ("(2 != 3)", "bad shapes.")]
+    assert told == ["(2 != 3). Node number 1 failed.", "otherbad shapes. Node number 1 failed."]

@@ -44,3 +44,40 @@ def test_a_file_in_text_form_is_left_to_tensorflow(models: Path, tmp_path: Path)
     shutil.copy(models / "v1" / "saved_model.pb", tmp_path / "saved_model.pbtxt")
     with pytest.raises(Invalid, match=r"has no saved_model\.pb"):
         saved_model_file.signatures(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("tags", "served"),
+    [
+        ([["serve", "gpu"], ["serve"]], 1),
+        ([["train"], ["serve", "tpu"], ["serve"], ["serve"]], 2),
+        ([["train"], ["serve", "tpu"], ["eval"]], 1),
+        ([["train"], ["eval"]], 0),
+    ],
+)
+def test_the_meta_graph_for_serving_on_any_device_comes_first(
+    models: Path, tmp_path: Path, tags: list[list[str]], served: int
+) -> None:
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+    folder = shutil.copytree(models / "v1", tmp_path / "several")
+    saved = SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+    original = saved.meta_graphs.pop()
+    for number, each in enumerate(tags):
+        meta = saved.meta_graphs.add()
+        meta.CopyFrom(original)
+        meta.meta_info_def.tags[:] = each
+        for name in list(meta.signature_def):
+            meta.signature_def[f"{name} {number}"].CopyFrom(meta.signature_def[name])
+            del meta.signature_def[name]
+        if number != served:  # all others would be refused
+            first = next(iter(next(iter(meta.signature_def.values())).outputs.values())).name.partition(":")[0]
+            meta.graph_def.node.add(name="name", op="Const")
+            meta.graph_def.node.add(name="evil", op="WriteFile", input=["name", "name"])
+            next(node for node in meta.graph_def.node if node.name == first).input.append("^evil")
+    (folder / "saved_model.pb").write_bytes(saved.SerializeToString())
+    signatures = saved_model_file.signatures(folder)
+    assert {name.rpartition(" ")[2] for name in signatures} == {str(served)}
+    model = runtimes.load(formats.locate(str(folder)), device="/cpu:0", runtime="tensorflow")
+    assert model.signatures == signatures
+    model.close()

@@ -63,6 +63,17 @@ def test_a_model_that_mixes_rows_is_never_batched() -> None:
     assert model.calls == [4, 1, 2, 1, 1, 2, 1, 1, 2, 1, 1, 2, 1]
 
 
+def test_rows_that_mix_only_for_some_values_are_noticed_later() -> None:
+    model = Computing(lambda x: x if x.max() < 10 else 0 * x)
+    predictor = Predictor(model)
+    for _ in range(7):
+        assert json.loads(predictor.predict([asking([[1, 2]]), asking([[3, 4]])])[1].result or b"") == [[[3, 4]]]
+    for _ in range(3):
+        answers = predictor.predict([asking([[1, 2]]), asking([[10, 20]])])
+        assert [json.loads(each.result or b"") for each in answers] == [[[[1, 2]]], [[[0, 0]]]]
+    assert model.calls[-2:] == [1, 1]
+
+
 def test_equal_requests_prove_nothing() -> None:
     model = Computing(lambda x: x - x.mean(axis=0))
     predictor = Predictor(model)

@@ -413,6 +413,7 @@ if __name__ == '__main__':
     outcome = [tests.testsRun, len(tests.failures), doctest.testmod().failed]
     own = sys.modules[__name__].__dict__ is globals() and sys.modules['__main__'].double is double
     source = inspect.getsource(double).splitlines()[0]
+    of_class = inspect.getsource(Colour).partition("RED")[0].rstrip(" ")
 """
 
 
@@ -429,6 +430,7 @@ def test_two_workspaces_each_have_a_main_module_that_everything_finds(host: Work
         assert left["results"] == [2, 4, 6, True] * 2
         assert left["outcome"] == ([1, 0, 0] if name == "a" else [1, 1, 1])
         assert (left["own"], left["source"]) == (True, "def double(x: 'int') -> 'Node':")
+        assert left["of_class"] == "class Colour(enum.Enum):\n"
     assert "Failed example:" in printed(host, "b")
     assert "Failed example:" not in printed(host, "a")
     assert left_by(run(host, "a", "again = pickle.loads(pickle.dumps(Colour.RED)) is Colour.RED"))["again"] is True

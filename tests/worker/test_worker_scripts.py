@@ -138,6 +138,26 @@ def test_lines_of_a_text_end_where_the_compiler_ends_them(shared: WorkerProcess,
     assert "line 6, in <module>\n    1 / 0" in (error_of(ended).traceback or "")
 
 
+CLASSES = """
+import dataclasses, inspect
+@dataclasses.dataclass
+class Point:
+    x: int = 0
+class Shape(Point):
+    def area(self):
+        return self.x
+sources = [inspect.getsource(each) for each in (Point, Shape, Shape.area)]
+"""
+
+
+def test_the_source_of_a_class_in_a_text_is_found(shared: WorkerProcess) -> None:
+    sources = succeeded(shared.run(CLASSES))["sources"]
+    point, shape = "@dataclasses.dataclass\nclass Point:\n    x: int = 0\n", CLASSES[CLASSES.index("class Shape") :]
+    assert sources == [point, shape.partition("sources")[0], "    def area(self):\n        return self.x\n"]
+    later = "class Point:\n    y = 1\nsources = [inspect.getsource(each) for each in (Point, Shape)]"
+    assert succeeded(shared.run(later))["sources"] == ["class Point:\n    y = 1\n", shape.partition("sources")[0]]
+
+
 def test_a_byte_order_mark_is_no_part_of_a_script(shared: WorkerProcess, tmp_path: Path) -> None:
     (tmp_path / "marked.py").write_bytes(b"\xef\xbb\xbfx = '\xc3\xbc'\r\n")
     assert succeeded(shared.run("\ufeffx = 'ü'")) == {"x": "ü"}
@@ -235,7 +255,8 @@ def test_an_exit_with_status_zero_succeeds(shared: WorkerProcess, code: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("code", "words"), [("3", "status 3"), ("'no data'", "status 1: no data"), ("-1", "status 255")]
+    ("code", "words"),
+    [("3", "status 3"), ("'no data'", "status 1: no data"), ("-1", "status 255"), ("2**70", "status 255")],
 )
 def test_an_exit_with_another_status_fails_with_it(shared: WorkerProcess, code: str, words: str) -> None:
     ended = shared.run(f"import sys\nsys.exit({code})")

@@ -34,6 +34,8 @@ def signature_of(signatures: dict[str, Signature]) -> str:
     name = DEFAULT_SIGNATURE if DEFAULT_SIGNATURE in signatures else next(iter(signatures))
     if part := next((spec for spec in signatures[name].inputs if spec.part), None):
         raise Unsupported(f"Input {part.name!r} is part of a ragged or sparse tensor, which only TensorFlow accepts.")
+    if optional := signatures[name].optional:
+        raise Unsupported(f"Input {optional[0].name!r} has a default value, which only TensorFlow supports.")
     return name
 
 

@@ -56,6 +56,11 @@ def _with_single_texts(session: Any, tensors: Sequence[str], run: GraphCallable)
     return run_and_wrap
 
 
+def filling(run: GraphCallable, values: tuple[Array, ...]) -> GraphCallable:
+    """Adds values for the last feeds, which are not given."""
+    return (lambda *arrays: run(*arrays, *values)) if values else run
+
+
 def requiring(run: GraphCallable, feeds: Sequence[str], required: Sequence[Required]) -> GraphCallable:
     """Runs only if the feeds disable the operations with side effects."""
     requested = {feeds.index(each.tensor): each for each in required}

@@ -38,7 +38,7 @@ class GraphNames:
         self._specs = {
             tensors[spec.name]: spec
             for name, signature in signatures.items()
-            for tensors, specs in ((inputs[name], signature.inputs), (outputs[name], signature.outputs))
+            for tensors, specs in ((inputs[name], signature.takes), (outputs[name], signature.outputs))
             for spec in specs
         }
 

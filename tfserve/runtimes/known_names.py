@@ -40,7 +40,7 @@ class KnownNames(msgspec.Struct, frozen=True):
 def of_graph(graph: Any, signatures: dict[str, Any], default: str) -> KnownNames:
     """Of a graph of TensorFlow. The `default` signature may always be requested, with names of the graph."""
     collections = {key for key in graph.get_all_collection_keys() if isinstance(key, str)}
-    names = {spec.name for each in signatures.values() for spec in (*each.inputs, *each.outputs)}
+    names = {spec.name for each in signatures.values() for spec in (*each.takes, *each.outputs)}
     operations = {operation.name: len(operation.outputs) for operation in graph.get_operations()}
     return KnownNames(frozenset({*signatures, default}), frozenset(collections | names), operations)
 

@@ -19,7 +19,7 @@ Compute = Callable[..., Mapping[str, Array]]
 """Takes all inputs by name, returns all outputs by name."""
 
 _EMPTY = "Invalid tensor size."
-_NODE = re.compile(r"(?<=[\w)])(?=Node number \d)")
+_NODE = re.compile(r"(?<=[\w).])(?=Node number \d)")
 
 
 def computes(interpreter: Any) -> dict[str, Compute]:
@@ -47,7 +47,7 @@ class Reports:
             return text
         new = text.removeprefix(self._before)
         self._before = text
-        return _NODE.sub(". ", new)
+        return _NODE.sub(lambda found: " " if new[found.start() - 1] == "." else ". ", new)
 
 
 def _with_signature(interpreter: Any, runner: Any) -> Compute:

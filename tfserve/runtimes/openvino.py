@@ -82,6 +82,10 @@ def saved_model_layout(model: Located, graph: Any) -> Layout:
     if name not in signatures:
         raise Invalid(f"{model.path} has no signature {DEFAULT_SIGNATURE!r}, the only one that OpenVINO reads.")
     found = signatures[name]
+    if found.optional:
+        raise Unsupported(
+            f"Input {found.optional[0].name!r} of {model.path} has a default value, which only TensorFlow supports."
+        )
     inputs, outputs = (
         _matched(model, *each) for each in ((found.inputs, graph.inputs), (found.outputs, graph.outputs))
     )

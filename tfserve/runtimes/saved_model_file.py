@@ -6,7 +6,7 @@ The file is a protocol buffer, of which a few fields are needed. Their numbers a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -69,14 +69,20 @@ def _signatures(meta: memoryview) -> dict[str, Tensors]:
     return {name: _tensors(data, arguments, kinds) for name, data in sorted(found.items())}
 
 
+def rank(tags: Collection[str]) -> int:
+    """The meta graph with the lowest rank is served: that for any device, else one for some device (serve, tpu)."""
+    return 2 if "serve" not in tags else len(set(tags)) > 1
+
+
 def _serving(saved_model: memoryview) -> memoryview:
-    """The meta graph that is for serving, else the first."""
     metas = list(of(saved_model, 2))
-    return next((meta for meta in metas if b"serve" in _tags(meta)), metas[0])
+    if not metas:
+        raise ValueError("no meta graph")
+    return min(metas, key=lambda meta: rank(_tags(meta)))
 
 
-def _tags(meta: memoryview) -> list[bytes]:
-    return [bytes(tag) for info in of(meta, 1) for tag in of(info, 4)]
+def _tags(meta: memoryview) -> list[str]:
+    return [str(tag, "utf-8") for info in of(meta, 1) for tag in of(info, 4)]
 
 
 def _arguments(meta: memoryview) -> Iterator[list[tuple[str, str]]]:
@@ -142,8 +148,11 @@ def _tensors(data: memoryview, arguments: list[list[tuple[str, str]]], kinds: se
     inputs, outputs = _named(data, 1), _named(data, 2)
     specs = composites.marked([each.spec for each in inputs], arguments, kinds)
     served, left_out = composites.served([each.spec for each in outputs])
+    with_default = {name for name, _ in map(entry, of(data, 4))}
+    required = tuple(spec for spec in specs if spec.name not in with_default)
+    optional = tuple(spec for spec in specs if spec.name in with_default)
     return Tensors(
-        Signature(specs, tuple(served), method if method in ("classify", "regress") else ""),
+        Signature(required, tuple(served), method if method in ("classify", "regress") else "", optional),
         {each.spec.name: each.tensor for each in inputs},
         {each.spec.name: each.tensor for each in outputs},
         composites.remarks(specs, left_out),

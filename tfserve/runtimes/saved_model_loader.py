@@ -31,7 +31,7 @@ class Loaded(NamedTuple):
 
 
 class SavedModel:
-    """The files of a SavedModel, of which the meta graph for serving (else the first) is used. Raises `Invalid`."""
+    """The files of a SavedModel, with the meta graph of the lowest rank (`saved_model_file`). Raises `Invalid`."""
 
     def __init__(self, folder: Path, *, with_hints: bool = True) -> None:
         from tensorflow.python.saved_model.loader_impl import SavedModelLoader
@@ -41,8 +41,7 @@ class SavedModel:
         metas = self._loader._saved_model.meta_graphs
         if not metas:
             raise Invalid(f"{folder} is a SavedModel without a graph. Save it again.")
-        serving = [meta for meta in metas if "serve" in meta.meta_info_def.tags]
-        self._meta = (serving or metas)[0]
+        self._meta = min(metas, key=lambda meta: saved_model_file.rank(meta.meta_info_def.tags))
         if any(node.op in _VARIABLES for node in self._meta.graph_def.node):
             formats.check_checkpoint(self._prefix, f"The SavedModel {folder}")
         if not with_hints:

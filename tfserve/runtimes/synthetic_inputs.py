@@ -24,6 +24,8 @@ MAX_BYTES = 64 * 1024 * 1024
 _MAX_EXAMPLE = 1000
 """Elements of all inputs together."""
 _DECIMALS = 3
+_WORDS = 3
+"""Texts that differ have 1 to 3 words: a model may pad those of a batch to the longest."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,6 @@ def _texts(shape: tuple[int, ...], fill: str, random: np.random.Generator, *, is
     if fill == RANDOM or is_varied:
         numbers = random.integers(0, 10, shape)
         texts = np.empty(numbers.size, dtype=object)
-        texts[:] = [b"a%d" % number for number in numbers.ravel()]
+        texts[:] = [b" ".join([b"a%d" % n] * (1 + n % _WORDS * is_varied)) for n in numbers.ravel().tolist()]
         return texts.reshape(shape)
     return np.full(shape, b"1" if fill == ONES else b"", dtype=object)

@@ -36,6 +36,7 @@ from tfserve.runtimes import (
     saved_model_file,
     saved_model_loader,
     session_copy,
+    signature_defaults,
     state,
     uninitialized,
 )
@@ -120,7 +121,10 @@ class GraphModel:
         signatures = {name: each for name, each in restored.signatures.items() if name not in refused}
         remarks = [remark for each in signatures.values() for remark in each.remarks]
         self.remarks = [*refused.values(), *dict.fromkeys(remarks)]
-        self.signatures = {name: each.signature for name, each in signatures.items()}
+        self._defaults = signature_defaults.read(restored.definition, signatures, _make_ndarray)
+        self.signatures = {
+            name: signature_defaults.shown(each, self._defaults.get(name, {})) for name, each in signatures.items()
+        }
         self._inputs = {name: each.inputs for name, each in signatures.items()}
         self._outputs = {name: each.outputs for name, each in signatures.items()}
         self._session, self._state = session, session_state
@@ -151,7 +155,7 @@ class GraphModel:
         return self._names.fetches(name, signature)
 
     def missing(self, inputs: Sequence[str], outputs: Sequence[str], signature: str) -> list[str]:
-        return self._names.missing(inputs, outputs, signature)
+        return self._names.missing([*inputs, *self._defaults.get(signature, {})], outputs, signature)
 
     def known_names(self) -> KnownNames:
         """All names that a request may use."""
@@ -190,7 +194,10 @@ class GraphModel:
         feeds = [self._names.element(inward.get(name, name)).name for name in inputs]
         fetches = [self._names.element(outward.get(name, name)).name for name in outputs]
         required = self._guard.check(feeds, fetches)
-        made = graph_callables.new(self._session, feeds, fetches)
+        filled = {name: value for name, value in self._defaults.get(signature, {}).items() if name not in feeds}
+        made = graph_callables.filling(
+            graph_callables.new(self._session, [*feeds, *filled], fetches), tuple(filled.values())
+        )
         if required:
             made = graph_callables.requiring(made, feeds, required)
         with self._lock:
@@ -335,6 +342,13 @@ def _guard(graph: Any, restored: _Restored, *, allow_unsafe: bool) -> GraphGuard
     inputs = {name: each.inputs for name, each in restored.signatures.items()}
     outputs = {name: each.outputs for name, each in restored.signatures.items()}
     return GraphGuard(graph, operations, inputs, outputs, tf.get_static_value, allow_unsafe=allow_unsafe)
+
+
+def _make_ndarray(proto: Any) -> Array:
+    import tensorflow as tf
+
+    array: Array = tf.make_ndarray(proto)
+    return array
 
 
 def _computation_error(error: Exception) -> TFserveError:

@@ -59,6 +59,7 @@ class TensorSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     `part` names a component of a ragged or sparse tensor, such as "row_splits of 'ids'"; otherwise it is empty.
     `example` is a value for example requests as nested lists, if the model rejects the usual one.
     `rows_elsewhere` says that another dimension than the first is known to count examples.
+    `default` is the value of an optional input as nested lists, if it is known and small.
     """
 
     name: str
@@ -68,6 +69,7 @@ class TensorSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     part: str = ""
     example: Any = None
     rows_elsewhere: bool = False
+    default: Any = None
 
     @property
     def is_batched(self) -> bool:

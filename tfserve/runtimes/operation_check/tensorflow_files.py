@@ -15,6 +15,7 @@ from typing import Any
 from google.protobuf import json_format, text_format
 
 from tfserve.models import tfjs
+from tfserve.runtimes import saved_model_file
 from tfserve.runtimes.operation_check import files, messages
 from tfserve.runtimes.operation_check.findings import Finding
 from tfserve.runtimes.operation_check.graph_walk import Files, GraphWalk
@@ -36,9 +37,8 @@ def of_saved_model(folder: Path) -> list[Finding]:
     else:
         file = folder / "saved_model.pbtxt"
         content = text_format.Parse(file.read_text(), messages.new("SavedModel")(), allow_unknown_field=True)
-    metas = content.meta_graphs
-    serving = [meta for meta in metas if "serve" in meta.meta_info_def.tags]
-    return _of_meta(next(iter([*serving, *metas])), folder, file) if metas else []
+    metas = sorted(content.meta_graphs, key=lambda meta: saved_model_file.rank(meta.meta_info_def.tags))
+    return _of_meta(metas[0], folder, file) if metas else []
 
 
 def of_meta_graph(file: Path) -> list[Finding]:

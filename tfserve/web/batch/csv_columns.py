@@ -66,24 +66,37 @@ class Columns:
 def _assigned(
     header: Sequence[str], signature: Signature, given: list[str] | Mapping[str, str | list[str]] | None
 ) -> list[tuple[TensorSpec, str | list[str]]]:
-    """Each input with its columns: those that were given, those of the same name, or all for an only input."""
-    specs = {spec.name: spec for spec in signature.inputs}
+    """Each input with its columns: those that were given, those of the same name, or all for an only input.
+
+    Optional inputs that have rows can have columns too.
+    """
+    specs = {spec.name: spec for spec in signature.takes if _has_rows(spec, signature)}
+    required = signature.input_names
     if isinstance(given, Mapping):
         for name in given:
             if name not in specs:
                 known = ", ".join(specs)
                 raise Invalid(f"columns: the model has no input {name!r}{nearest(name, specs)}. It has: {known}.")
-        if missing := [name for name in specs if name not in given]:
+        if missing := [name for name in required if name not in given]:
             raise Invalid(f"columns: no columns are given for the input {missing[0]!r}.")
         return [(specs[name], columns) for name, columns in given.items()]
-    if given is None and all(name in header for name in specs):
-        return [(spec, name) for name, spec in specs.items()]
-    if len(specs) == 1:
-        return [(next(iter(specs.values())), list(header) if given is None else given)]
+    found: list[tuple[TensorSpec, str | list[str]]] = [(spec, name) for name, spec in specs.items() if name in header]
+    if given is None and found and all(name in header for name in required):
+        return found
+    if len(required) == 1 and given is None:
+        rest = [name for name in header if name not in specs]
+        return [(specs[required[0]], rest), *found]
+    if len(required) == 1 and given is not None:
+        return [(specs[required[0]], given)]
     raise Invalid(
         f"The model has the inputs {', '.join(specs)}, and the header has {', '.join(header[:20])}. Give columns, an"
         " object of an input's name and its columns."
     )
+
+
+def _has_rows(spec: TensorSpec, signature: Signature) -> bool:
+    """Whether a column can set it. An optional input may take one value for all rows, which no column has."""
+    return spec in signature.inputs or spec.is_batched or spec.shape is None
 
 
 def _value(cell: str, dtype: str, column: str) -> Any:

@@ -6,7 +6,7 @@ batched only if names, types and shapes allow it, and the first batches are comp
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -20,6 +20,10 @@ from tfserve.worker.trials.numeric_diff import is_rounded
 MAX_BATCH_ROWS = 1024
 MAX_BATCH_BYTES = 64 * 1024 * 1024
 PROOFS = 2
+CHECKED_AGAIN = 8
+"""From this batch on, those whose number is a power of two are compared again: rows may mix only for some values."""
+COMPARED = 3
+"""Requests of a proved batch that are computed alone too."""
 MAX_ROW_SHAPES = 256
 
 Inputs = Mapping[str, Array]
@@ -32,8 +36,8 @@ class Plan:
     """How a request is computed; shared by all requests with the same names and row shapes.
 
     `feeds` are the targets of each given name, `names` the fetched name of each output. `proofs` counts how often
-    batches gave the same numbers as single requests; `mixes_rows` is set as soon as one did not. With
-    `changes_state` every request has to be computed alone, and once.
+    batches gave the same numbers as single requests; `mixes_rows` is set as soon as one did not. `batches` counts the
+    batches of real requests since then. With `changes_state` every request has to be computed alone, and once.
     """
 
     signature: str
@@ -43,6 +47,7 @@ class Plan:
     proofs: int = 0
     mixes_rows: bool = False
     changes_state: bool = False
+    batches: int = 0
     _by_rows: dict[RowShape | None, Plan] = field(default_factory=dict)
 
     def for_rows(self, shape: RowShape | None) -> Plan:
@@ -51,11 +56,16 @@ class Plan:
         if found is None:
             if len(self._by_rows) >= MAX_ROW_SHAPES:
                 self._by_rows.clear()
-            found = self._by_rows[shape] = replace(self, proofs=0, mixes_rows=False, _by_rows={})
+            found = self._by_rows[shape] = replace(self, proofs=0, mixes_rows=False, batches=0, _by_rows={})
         return found
 
     def can_batch(self) -> bool:
         return self._has_rows and not (self.mixes_rows or self.changes_state)
+
+    def is_checked(self) -> bool:
+        """Whether some requests of the next batch are to be computed alone as well, although batches are proved."""
+        number = self.batches + 1
+        return number <= PROOFS or (number >= CHECKED_AGAIN and number & (number - 1) == 0)
 
     @cached_property
     def _has_rows(self) -> bool:
@@ -102,7 +112,7 @@ def _together(runtime: Runtime, plan: Plan, batch: Sequence[Inputs]) -> list[Out
     if plan.proofs < PROOFS and _are_equal(batch):  # mixed rows would not show
         return [_alone(runtime, plan, inputs) for inputs in batch]
     split = _split(_alone(runtime, plan, _joined(batch)), [_rows(inputs) for inputs in batch])
-    if split is not None and plan.proofs >= PROOFS:
+    if split is not None and plan.proofs >= PROOFS and agrees(runtime, plan, batch, split.__getitem__):
         return [*split]
     alone = [_alone(runtime, plan, inputs) for inputs in batch]
     if not any(isinstance(each, TFserveError) for each in alone):
@@ -110,7 +120,39 @@ def _together(runtime: Runtime, plan: Plan, batch: Sequence[Inputs]) -> list[Out
             plan.mixes_rows = True
         else:
             plan.proofs += 1
+            plan.batches += 1
     return alone
+
+
+def agrees(runtime: Runtime, plan: Plan, batch: Sequence[Inputs], output: Callable[[int], Outputs]) -> bool:
+    """Whether a batch with these outputs can be returned: from time to time, some requests are computed alone too.
+
+    Requests whose rows were mixed are never batched again.
+    """
+    if not plan.is_checked():
+        plan.batches += 1
+        return True
+    if _are_equal(batch):  # mixed rows would not show
+        return True
+    plan.batches += 1
+    for n in _different(batch):
+        alone = _alone(runtime, plan, batch[n])
+        if isinstance(alone, TFserveError):
+            return False
+        if not _agree(output(n), alone):
+            plan.mixes_rows = True
+            return False
+    return True
+
+
+def _different(batch: Sequence[Inputs]) -> list[int]:
+    """The positions of a few requests: the shortest texts and the longest, which a model may pad to the same length."""
+    order = sorted(range(len(batch)), key=lambda n: sum(map(_text_bytes, batch[n].values())))
+    return sorted({order[n * (len(batch) - 1) // (COMPARED - 1)] for n in range(COMPARED)})
+
+
+def _text_bytes(array: Array) -> int:
+    return sum(map(len, array.flat)) if array.dtype == object else 0
 
 
 def _alone(runtime: Runtime, plan: Plan, inputs: Inputs) -> Outputs | TFserveError:

@@ -14,7 +14,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TypeVar
 
-import numpy as np
 import psutil
 
 from tfserve import available_memory, linux
@@ -31,10 +30,9 @@ from tfserve.runtimes.interface import (
     listed,
     release_memory,
 )
-from tfserve.tensors.dtypes import DTYPES
 from tfserve.tensors.specs import Array, Signature, TensorSpec
-from tfserve.worker.model import batching, samples
-from tfserve.worker.model.batching import Plan
+from tfserve.worker.model import batching, joined_tensors, samples
+from tfserve.worker.model.batching import Inputs, Plan
 from tfserve.worker.model.request_queue import Group, Waiting
 from tfserve.worker.model.samples import Samples
 from tfserve.worker.trials.numeric_diff import is_rounded
@@ -133,6 +131,11 @@ class Computation:
         """Uses the copy from now on where `run` is asked to; returns the former one, which no thread uses by then."""
         former, self._copy = self._copy, copied
         return former
+
+    def check_again(self) -> None:
+        """Checks the next batches, because those so far were of synthetic rows."""
+        for known in list(self._known.values()):
+            known.plan.batches = 0
 
     def share_state(self) -> None:
         """Never uses a copy again: a request is about to change the model's state, which a copy would not notice."""
@@ -257,7 +260,9 @@ class Computation:
         counts = [request.rows or 1 for request in requests]
         total = sum(counts)
         first = requests[0].ask
-        inputs = {name: _joined([r.ask.tensors[n] for r in requests], total) for n, name in enumerate(first.names)}
+        inputs = {
+            name: joined_tensors.join([r.ask.tensors[n] for r in requests], total) for n, name in enumerate(first.names)
+        }
         ready_ns = time.perf_counter_ns()
         try:
             with turn:
@@ -265,15 +270,25 @@ class Computation:
         except TFserveError:
             return None
         computed_ns = time.perf_counter_ns()
-        parts = [_cut(_known(output), counts, total) for output in outputs]
+        parts = [joined_tensors.cut(_known(output), counts, total) for output in outputs]
         if not all(part is not None for part in parts):
             plan.mixes_rows = True
             return None
-        cut = zip(*[part for part in parts if part is not None], strict=True)
+        cut = list(zip(*[part for part in parts if part is not None], strict=True))
+        if not self._are_right(runtime, turn, plan, requests, cut):
+            return None
         return [
             ComputeResult(tensors, *_times(request, started_ns, ready_ns, computed_ns), total)
             for request, tensors in zip(requests, cut, strict=True)
         ]
+
+    def _are_right(
+        self, runtime: Runtime, turn: Turn, plan: Plan, requests: Sequence[Waiting], cut: Sequence[tuple[Tensor, ...]]
+    ) -> bool:
+        """Whether these parts of a batch are what the requests get alone, if that is checked for this batch."""
+        batch: list[Inputs] = [_arrays(request.ask) for request in requests] if plan.is_checked() else []
+        with turn if batch else contextlib.nullcontext():
+            return batching.agrees(runtime, plan, batch, lambda n: [to_array(tensor) for tensor in cut[n]])
 
     def _agrees(self, copied: Runtime) -> bool:
         """Whether the copy gives the same numbers for some requests, apart from rounding."""
@@ -317,7 +332,7 @@ def _row_shapes(ask: ComputeRequest) -> tuple[tuple[str, tuple[int, ...] | None]
 
 
 def _has_fixed_rows(signature: Signature) -> bool:
-    return any(spec.shape and spec.shape[0] != -1 for spec in signature.inputs)
+    return any(spec.shape and spec.shape[0] != -1 for spec in signature.takes)
 
 
 def _refusing(compute: Callable[[], T]) -> T | Refusal:
@@ -363,30 +378,6 @@ def _known(output: Array | None) -> Array:
     if output is None:
         raise Internal("the model returned no value for an output of its signature")
     return output
-
-
-def _joined(tensors: Sequence[Tensor], rows: int) -> Array:
-    first = tensors[0]
-    if first.dtype == "string":
-        return np.concatenate([to_array(tensor) for tensor in tensors])
-    together = bytearray().join([tensor.data for tensor in tensors])
-    return np.frombuffer(together, dtype=DTYPES[first.dtype].numpy).reshape((rows, *first.shape[1:]))
-
-
-def _cut(output: Array, counts: Sequence[int], total: int) -> list[Tensor] | None:
-    """The part of each request; None when there are not as many rows as went in."""
-    if not output.ndim or output.shape[0] != total:
-        return None
-    if output.dtype == object or not output.size:
-        return [to_tensor(part) for part in np.split(output, np.cumsum(counts)[:-1])]
-    whole = to_tensor(output)
-    view, row = whole.data.cast("B"), output.shape[1:]
-    stride = len(view) // total
-    parts, at = [], 0
-    for count in counts:
-        parts.append(Tensor(whole.dtype, (count, *row), view[at * stride : (at + count) * stride]))
-        at += count
-    return parts
 
 
 def _times(request: Waiting, started_ns: int, ready_ns: int, computed_ns: int) -> tuple[int, int, int, int]:

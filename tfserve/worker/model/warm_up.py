@@ -290,6 +290,7 @@ class WarmUp:
         with self._steps.begin(BATCHES):
             for name, signature in self._runtime.signatures.items():
                 sizes |= self._batches_of(name, signature, recipe, max_rows)
+        self._computation.check_again()
         if sizes:
             self._result.done.append(f"batches of {', '.join(map(str, sorted(sizes)))}")
 

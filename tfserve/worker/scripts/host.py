@@ -26,7 +26,7 @@ from tfserve.ipc.messages import (
 )
 from tfserve.worker import process_group
 from tfserve.worker.inbox import Inbox
-from tfserve.worker.scripts import children, per_session, script, sessions, spawning
+from tfserve.worker.scripts import children, class_sources, per_session, script, sessions, spawning
 from tfserve.worker.scripts.interrupts import Interrupts, ScriptThread
 from tfserve.worker.scripts.script import Script
 from tfserve.worker.scripts.script_session import ScriptSession
@@ -46,6 +46,7 @@ class HostRole:
         per_session.install()
         children.install()
         spawning.install(_current_script)
+        class_sources.install()
 
     def serve(self, inbox: Inbox) -> None:
         """Routes all messages in order, until `Stop`."""

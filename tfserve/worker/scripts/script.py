@@ -144,7 +144,7 @@ def exit_status(error: SystemExit) -> tuple[int, str]:
     if error.code is None:
         return 0, ""
     if isinstance(error.code, int):
-        return int(error.code) & 0xFF, ""
+        return int(error.code) & 0xFF if -(2**63) <= error.code < 2**63 else 255, ""
     return 1, _text(error.code)
 
 
@@ -227,6 +227,11 @@ def _keep_script_frames(formatted: traceback.TracebackException) -> None:
             frames = [frame for frame in each.stack if not frame.filename.startswith(_OUR_FOLDER)]
             each.stack = traceback.StackSummary.from_list(frames)
             pending += [each.__cause__, each.__context__, *(getattr(each, "exceptions", None) or [])]
+
+
+def remembered_texts() -> list[str]:
+    """The names of the last scripts that are in no file."""
+    return _remembered.copy()
 
 
 def _remember(name: str, text: str) -> None:

@@ -6,9 +6,13 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
+from google.protobuf.json_format import MessageToDict
 
+from tfserve.tensors.casting import cast
 from tfserve.tensors.dtypes import V1_NAMES
 from tfserve.tensors.specs import Signature, TensorSpec
+from tfserve.web.api.protos.tensorflow_pb2 import TensorProto
+from tfserve.web.api.v1 import tensor_proto
 from tfserve.web.predictions.live_models import Model
 from tfserve.web.predictions.waking import SLEEPING
 
@@ -71,10 +75,10 @@ def _status(model: Model) -> dict[str, Any]:
 
 def _signature(signature: Signature) -> dict[str, Any]:
     return {
-        "inputs": {spec.name: _tensor(spec) for spec in signature.inputs},
+        "inputs": {spec.name: _tensor(spec) for spec in signature.takes},
         "outputs": {spec.name: _tensor(spec) for spec in signature.outputs},
         "method_name": f"tensorflow/serving/{signature.method or 'predict'}",
-        "defaults": {},
+        "defaults": {spec.name: _default(spec) for spec in signature.optional if spec.default is not None},
     }
 
 
@@ -86,3 +90,11 @@ def _tensor(spec: TensorSpec) -> dict[str, Any]:
         "name": spec.name,
     }
     return found if spec.quantization is None else {**found, "quantization": msgspec.to_builtins(spec.quantization)}
+
+
+def _default(spec: TensorSpec) -> dict[str, Any]:
+    """A TensorProto."""
+    proto = TensorProto()
+    tensor_proto.fill(proto, cast(spec.default, spec, spec.name))
+    found: dict[str, Any] = MessageToDict(proto, preserving_proto_field_name=True)
+    return found

@@ -116,7 +116,7 @@ def _rows(instances: Any, signature: Signature) -> dict[str, Array]:
             raise Invalid(f"'instances' must be a list of rows. {_what_it_takes(signature)}")
         if not instances:
             raise Invalid("No values in 'instances' array.")
-        if _is_object(instances[0]):
+        if _is_object(instances[0], signature):
             return _rows_of_objects(instances, signature)
     only = _only_input(signature, "instances")
     return {only.name: _array(instances, only, in_rows=True)}
@@ -135,16 +135,21 @@ def _not_in_rows(spec: TensorSpec, signature: Signature) -> Invalid:
 
 
 def _rows_of_objects(instances: list[Any], signature: Signature) -> dict[str, Array]:
+    """All rows have the names of the first one. Optional inputs can be among them, if they have rows."""
     names = {spec.name for spec in signature.inputs}
+    given = [spec for spec in signature.optional if spec.name in instances[0]]
+    for spec in given:
+        if not (spec.is_batched or spec.shape is None):
+            raise _not_in_rows(spec, signature)
+    names.update(spec.name for spec in given)
     for index, row in enumerate(instances):
-        if not _is_object(row):
+        if not _is_object(row, signature):
             raise Invalid(f"'instances' mixes objects and other values (first at index {index}).")
         if row.keys() != names:
-            for spec in signature.optional:
-                if spec.name in row:
-                    raise _not_in_rows(spec, signature)
             raise _wrong_names(index, row, signature)
-    return {spec.name: _column(instances, spec) for spec in signature.inputs}
+    if not names:
+        raise Invalid(f"The rows of 'instances' are empty, so they can't be counted. {SEND_COLUMNS}")
+    return {spec.name: _column(instances, spec) for spec in signature.takes if spec.name in names}
 
 
 def _wrong_names(index: int, row: dict[str, Any], signature: Signature) -> Invalid:
@@ -152,7 +157,10 @@ def _wrong_names(index: int, row: dict[str, Any], signature: Signature) -> Inval
         signature_checks.require_names(row, signature)
     except Invalid as error:
         return Invalid(f"Failed to process element: {index} of 'instances' list: {error.message}")
-    raise AssertionError("the names of the row differ from those of the signature")
+    return Invalid(
+        f"Failed to process element: {index} of 'instances' list: it has other inputs than the first one. Optional"
+        " inputs must be set in all rows or in none."
+    )
 
 
 def _column(instances: list[Any], spec: TensorSpec) -> Array:
@@ -170,7 +178,7 @@ def _column(instances: list[Any], spec: TensorSpec) -> Array:
 
 
 def _columns(inputs: Any, signature: Signature) -> dict[str, Array]:
-    if not _is_object(inputs):
+    if not _is_object(inputs, signature):
         spec = _only_input(signature, "inputs")
         return {spec.name: _array(inputs, spec, in_rows=False)}
     signature_checks.require_all(inputs, signature.inputs)
@@ -213,9 +221,11 @@ def _explained_ragged(value: Any, error: Ragged) -> Invalid:
     return error
 
 
-def _is_object(value: Any) -> bool:
-    """Whether it is an object with inputs by name. {"b64": …} is a value."""
-    return value.__class__ is dict and value.keys() != {"b64"}
+def _is_object(value: Any, signature: Signature) -> bool:
+    """Whether it is an object with inputs by name. {"b64": text} is a value, also if an input is called b64."""
+    if value.__class__ is not dict or value.keys() != {"b64"}:
+        return value.__class__ is dict
+    return value["b64"].__class__ is not str and any(spec.name == "b64" for spec in signature.takes)
 
 
 def _only_input(signature: Signature, where: str) -> TensorSpec:
@@ -227,7 +237,8 @@ def _only_input(signature: Signature, where: str) -> TensorSpec:
 
 def _what_it_takes(signature: Signature) -> str:
     takes = "; ".join(f"{spec.name!r}, {spec}" for spec in signature.inputs)
-    return f"The signature takes {takes or 'no inputs'}."
+    optional = "".join(f"; optionally {spec.name!r}, {spec}" for spec in signature.optional)
+    return f"The signature takes {takes or 'no inputs'}{optional}."
 
 
 def _no_rows(result: Result, rows: int) -> Invalid:
