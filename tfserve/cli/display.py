@@ -21,6 +21,14 @@ def show_json(value: Any) -> None:
     print(text)
 
 
+def show_done(as_json: bool, sentence: str, **facts: Any) -> None:
+    """What a command has done: a sentence for people, or the facts as JSON."""
+    if as_json:
+        show_json(facts)
+    else:
+        print(sentence)
+
+
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     cells = [[_cell(each) for each in row] for row in rows]
     if sys.stdout.isatty():
@@ -73,7 +81,7 @@ class Bar:
         )
 
         time = TimeRemainingColumn() if estimates else TimeElapsedColumn()
-        columns = BarColumn(), TaskProgressColumn(), time, TextColumn("{task.description}")
+        columns = BarColumn(), TaskProgressColumn(), time, TextColumn("{task.description}", markup=False)
         console = Console(stderr=True)
         self._progress = Progress(*columns, console=console, disable=not console.is_terminal)
         self._bar = self._progress.add_task(description, total=total)

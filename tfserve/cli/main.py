@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,7 +11,7 @@ from typing import NamedTuple
 import click
 
 from tfserve.cli.groups import Group
-from tfserve.cli.target import Target, global_options, ignore_output
+from tfserve.cli.target import Target, complain, global_options, ignore_output
 
 INTERRUPTED = 130
 
@@ -140,12 +141,14 @@ def _run(
     command: click.Command, prog: str, arguments: Sequence[str], *, without_arguments: Sequence[str] = ("--help",)
 ) -> int:
     """Commands return their exit code, None for success."""
+    _print_anything()
     try:
         code = command.main(
             [*(arguments or without_arguments)], prog_name=prog, standalone_mode=False, obj=Target(),
             complete_var="_TFSERVE_COMPLETE",
         )  # fmt: skip
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except click.Abort:
         return INTERRUPTED
     except click.ClickException as error:
@@ -154,4 +157,15 @@ def _run(
     except BrokenPipeError:
         ignore_output()
         return 0
+    except OSError as error:  # of the last flush: the disk is full
+        complain(f"standard output can't be written: {error.strerror or error}")
+        ignore_output()
+        return 1
     return code if isinstance(code, int) else 0
+
+
+def _print_anything() -> None:
+    """Letters that the terminal has no code for are printed as escapes, where Python would end with a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from tfserve.access import durations, local_token
-from tfserve.cli.display import note, show_json, show_table
+from tfserve.cli.display import note, show_done, show_json, show_table
 from tfserve.cli.target import Target
 from tfserve.config import Settings
 from tfserve.errors import Unavailable
@@ -93,7 +93,7 @@ def revoke(place: Place, name: str) -> None:
         return tokens.revoke(name)
 
     _run(place, lambda client: client.revoke_token(name), TokenInfo, in_database)
-    print(f"{name} is revoked")
+    show_done(place.target.as_json, f"{name} is revoked", revoked=name)
 
 
 def show(place: Place) -> None:
@@ -119,7 +119,7 @@ def link(place: Place) -> None:
 
     path = _run(place, lambda client: client.make_password_link(), str, in_database)
     address = place.target.url if place.is_elsewhere else holder(place.settings.data_path).address
-    print(f"{address}{path}")
+    show_done(place.target.as_json, f"{address}{path}", link=f"{address}{path}")
 
 
 def _print_secret(place: Place, made: NewToken) -> None:

@@ -43,7 +43,7 @@ class Settings:
         self.url = _checked((url or os.environ.get(URL) or DEFAULT_URL).rstrip("/"))
         self.timeout = timeout
         self._retries = Retries(retries, retries) if isinstance(retries, int) else retries
-        token = token if token is not None else os.environ.get(TOKEN)
+        token = _checked_token(token if token is not None else os.environ.get(TOKEN) or "")
         self._options: dict[str, Any] = {
             "base_url": self.url,
             "headers": {"Authorization": f"Bearer {token}"} if token else {},
@@ -77,6 +77,14 @@ def _checked(url: str) -> str:
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise Invalid(f"{url!r} is not an address of a server. Expected one such as {DEFAULT_URL}.")
     return url
+
+
+def _checked_token(token: str) -> str:
+    """The token without white space around it, as files end with a new line. Raises `Invalid`."""
+    stripped = token.strip()
+    if any(not "!" <= each <= "~" for each in stripped):
+        raise Invalid("The token has a character that no token has, such as a space. Copy it again.")
+    return stripped
 
 
 def _tls(

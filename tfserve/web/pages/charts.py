@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 WIDTH, HEIGHT = 320.0, 160.0
 LEFT, RIGHT, TOP, BOTTOM = 40.0, 8.0, 8.0, 22.0
 """Margins of a chart with axes, for its labels."""
 SPARK_WIDTH, SPARK_HEIGHT = 160.0, 36.0
+MAX_POINTS = 80
+"""A line with more would show no more, on its width."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +86,21 @@ def spark(values: Sequence[float], least: float = 0.0) -> str:
 
 
 def _line(name: str, values: Sequence[float], x: Callable[[float], float], y: Callable[[float], float]) -> Line:
-    points = [(round(x(n), 1), round(y(value), 1)) for n, value in enumerate(values) if math.isfinite(value)]
+    known = [(n, value) for n, value in enumerate(values) if math.isfinite(value)]
+    points = [(round(x(n), 1), round(y(value), 1)) for n, value in _thinned(known)]
     return Line(name, " ".join(f"{a},{b}" for a, b in points), points[-1] if points else None, values)
+
+
+def _thinned(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
+    """Of many points, the lowest and the highest of each piece of the line, so that its peaks stay, and both ends."""
+    if len(points) <= MAX_POINTS:
+        return points
+    pieces, count = MAX_POINTS // 2 - 1, len(points)
+    kept = {points[0], points[-1]}
+    for index in range(pieces):
+        piece = points[index * count // pieces : (index + 1) * count // pieces]
+        kept |= {min(piece, key=itemgetter(1)), max(piece, key=itemgetter(1))}
+    return sorted(kept)
 
 
 def _ticks(low: float, high: float) -> list[float]:

@@ -17,10 +17,12 @@ from tfserve.errors import Failure, NotFound
 from tfserve.ipc.messages import MODEL_KINDS, JobKind, JobState
 from tfserve.model_job_files import KEPT_REQUEST_BYTES
 from tfserve.web.pages.job_names import BEGINNING_CHARS, job_name
+from tfserve.web.pages.listing import fitted
 from tfserve.web.pages.page_rows import TaskRow
 
 PER_PAGE = 40
-SHOWN_CHARS = 20_000
+SHOWN_CHARS, SHOWN_BYTES = 20_000, 12_000
+"""How much of a text is read, and how much of it the page shows."""
 REQUEST_CHARS = 1_000_000
 """Larger requests are not parsed. Only their beginning is shown, as JSON."""
 SEARCHED_CHARS = 400
@@ -106,7 +108,7 @@ class Excerpt:
     @classmethod
     def of(cls, text: str, size: int) -> Excerpt:
         """`text` may be the beginning of a text of `size` characters."""
-        shown = text[:SHOWN_CHARS]
+        shown = fitted(text, SHOWN_BYTES)
         return cls(shown, size - len(shown))
 
 

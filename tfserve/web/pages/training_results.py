@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -19,13 +20,13 @@ from tfserve.training.report.single_images import HELD_OUT_FILE
 from tfserve.web.pages import box_examples
 from tfserve.web.pages.box_examples import BoxExample
 
-MAX_MATRIX = 30
-"""More classes than this are shown as a list of what is confused most."""
+MAX_MATRIX, MAX_CELLS = 30, 300
+"""With more classes, or more cells that are not 0, a list of what is confused most is shown instead of a matrix."""
 MAX_SHOWN = 60
 MAX_MISTAKES = 24
 MAX_PAIRS = 20
 HEAT_STEPS = 10
-MAX_README_BYTES = 200_000
+MAX_README_CHARS = 8000
 TABLE = '<div class="scroll" tabindex="0" role="group" aria-label="Table"><table>'
 """Wide tables scroll, also with the keyboard."""
 
@@ -127,9 +128,9 @@ class TrainingResult:
 
     @property
     def matrix(self) -> list[tuple[str, list[Cell]]]:
-        """The rows of the confusion matrix with the true label; empty if there are too many classes."""
+        """The rows of the confusion matrix with the true label; empty if there is too much to show."""
         counts = self.metrics.get("confusion_matrix") or []
-        if len(counts) > MAX_MATRIX:
+        if len(counts) > MAX_MATRIX or sum(map(bool, chain.from_iterable(counts))) > MAX_CELLS:
             return []
         return [(self.labels[true], self._cells(true, row)) for true, row in enumerate(counts)]
 
@@ -208,9 +209,9 @@ class TrainingResult:
 
     @property
     def readme(self) -> SafeString:
-        """README.md as HTML. Its HTML is shown as text."""
+        """The beginning of README.md as HTML. Its HTML is shown as text."""
         try:
-            text = (self.folder / "README.md").read_text(encoding="utf-8")[:MAX_README_BYTES]
+            text = _beginning((self.folder / "README.md").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return SafeString("")
         html: str = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
@@ -234,3 +235,11 @@ class TrainingResult:
 
 def _bin_label(each: Mapping[str, Any]) -> str:
     return f"{each['from']:.0%} to {each['to']:.0%} sure: right in {each['accuracy']:.0%} of {each['images']} images"
+
+
+def _beginning(text: str) -> str:
+    """Whole lines of a long text; the page links to the file."""
+    if len(text) <= MAX_README_CHARS:
+        return text
+    end = text.rfind("\n", 0, MAX_README_CHARS) + 1
+    return f"{text[: end or MAX_README_CHARS]}\n\n…"

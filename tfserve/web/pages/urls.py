@@ -29,6 +29,7 @@ urlpatterns = [
     path("pages/models/", models.model_list, name="models"),
     path("pages/models/<str:name>/", models.model, name="model"),
     path("pages/models/<str:name>/samples/<int:number>", models.sample, name="model_sample"),
+    path("pages/models/<str:name>/classes.json", models.classes, name="model_classes"),
     path("pages/models/<str:name>/request-<str:protocol>.json", models.example, name="model_example"),
     path("pages/trainings/", training_pages.training_list, name="trainings"),
     path("pages/trainings/new/", training_pages.new_training, name="new_training"),
