@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -21,7 +22,7 @@ from benchmarks.pages import GOAL_KB, GOAL_MS, PAGES, Measured, fill
 from tests.acceptance.conftest import REPOSITORY, Server
 from tests.protocols import echo
 
-MANY = 1000
+MANY, DEPLOY_S = 1000, 180
 CROWDED = {
     "Overview": "/",
     "Workspaces": "/pages/workspaces/",
@@ -64,6 +65,7 @@ def crowded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     environment = {**os.environ, "TFSERVE_DATA_DIR": str(folder / "data")}
     subprocess.run([sys.executable, "-m", "benchmarks.crowded_database"], cwd=REPOSITORY, env=environment, check=True)
     server = Server(folder / "data", environment={"TFSERVE_AUTH": "off"})
+    server.http.timeout = httpx.Timeout(DEPLOY_S + 30)
     _deploy_models(server, folder)
     yield server
     server.close()
@@ -120,7 +122,7 @@ def _deploy_models(server: Server, folder: Path) -> None:
     signatures = {f"signature {number}": tensors for number in range(MANY - 1)}
     described = {"signatures": {"serving_default": tensors, **signatures}, "remarks": [LONG * 9] * 50}
     (folder / "signatures.echo").write_text(json.dumps(described))
-    _deploy(server, "signatures", folder / "signatures.echo", replicas=6)
+    _deploy(server, "signatures", folder / "signatures.echo", replicas=3)
     inputs = {f"input {number} {LONG}": {"dtype": "float32", "shape": [-1, 2]} for number in range(300)}
     _deploy(server, "inputs", echo.write(folder / "inputs.echo", inputs))
     wide = {"x": {"dtype": "float32", "shape": [-1, 900]}}
@@ -133,7 +135,7 @@ def _deploy_models(server: Server, folder: Path) -> None:
 def _deploy(server: Server, name: str, path: Path, **options: Any) -> None:
     if name not in server.call("/get_workspace/"):
         server.call("/create_workspace/", name=name)
-    job = server.call("/deploy/", name=name, path=str(path), timeout=120, **options)
+    job = server.call("/deploy/", name=name, path=str(path), timeout=DEPLOY_S, **options)
     assert job["result"] is True, job
 
 

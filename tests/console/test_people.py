@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -124,7 +125,9 @@ def test_a_model_with_odd_inputs_is_tried(server: Server, workspace: str, open_p
     """Its inputs are named like members of a form, and in the other signature there are too many for fields."""
     odd = {name: {"dtype": "float32", "shape": [-1, 2]} for name in ("elements", "dataset", "a.b", "name")}
     many = {f"x{number}": {"dtype": "float32", "shape": [-1]} for number in range(40)}
-    server.call("/deploy/", name=workspace, path=str(echo.write(server.roots / "odd.echo", odd, many=many)), timeout=60)
+    file = server.roots / "odd.echo"
+    file.write_text(json.dumps({"signatures": {"serving_default": odd, "many": many}}))
+    server.call("/deploy/", name=workspace, path=str(file), timeout=60)
     page = open_page(f"/pages/models/{workspace}/", ignoring=("status of 400",))
     form = page.locator("form[data-signature=serving_default]")
     form.get_by_label("a.b").fill("[[1, 2")

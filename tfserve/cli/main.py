@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import io
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import click
@@ -147,8 +149,7 @@ def _run(
             [*(arguments or without_arguments)], prog_name=prog, standalone_mode=False, obj=Target(),
             complete_var="_TFSERVE_COMPLETE",
         )  # fmt: skip
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
     except click.Abort:
         return INTERRUPTED
     except click.ClickException as error:
@@ -165,7 +166,10 @@ def _run(
 
 
 def _print_anything() -> None:
-    """Letters that the terminal has no code for are printed as escapes, where Python would end with a traceback."""
+    """Where Python would end with a traceback: letters that the terminal has no code for are printed as escapes, and
+    what is printed to a closed stream is discarded."""
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 - until the end
+    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115 - until the end
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

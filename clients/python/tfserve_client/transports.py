@@ -22,6 +22,7 @@ T = TypeVar("T")
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 URL, TOKEN = "TFSERVE_URL", "TFSERVE_TOKEN"
+MAX_PORT = 65_535
 FILE_BYTES = 1 << 20
 """Size of the pieces in which a file is sent."""
 
@@ -74,7 +75,7 @@ def _checked(url: str) -> str:
         parsed = httpx.URL(url)
     except httpx.InvalidURL as error:
         raise Invalid(f"{url!r} is not an address ({error}). Expected one such as {DEFAULT_URL}.") from None
-    if parsed.scheme not in ("http", "https") or not parsed.host:
+    if parsed.scheme not in ("http", "https") or not parsed.host or (parsed.port or 1) > MAX_PORT:
         raise Invalid(f"{url!r} is not an address of a server. Expected one such as {DEFAULT_URL}.")
     return url
 

@@ -11,7 +11,7 @@ WIDTH, HEIGHT = 320.0, 160.0
 LEFT, RIGHT, TOP, BOTTOM = 40.0, 8.0, 8.0, 22.0
 """Margins of a chart with axes, for its labels."""
 SPARK_WIDTH, SPARK_HEIGHT = 160.0, 36.0
-MAX_POINTS = 80
+MAX_POINTS = 50
 """A line with more would show no more, on its width."""
 
 

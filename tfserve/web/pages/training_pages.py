@@ -78,6 +78,23 @@ async def training(request: PageRequest, task_id: str) -> HttpResponse:
     )  # fmt: skip
 
 
+@csrf_exempt
+@require_safe
+async def readme(request: PageRequest, task_id: str) -> HttpResponse:
+    """The README of a result: a page, or what the page of the training shows when it is opened there."""
+    try:
+        task = await read(training_tasks.find, task_id)
+    except NotFound as error:
+        raise Http404(error.message) from None
+    result = await asyncio.to_thread(training_rows.result_of, task)
+    if result is None or not result.has_readme:
+        raise Http404("This training has no README.")
+    if request.htmx:
+        return HttpResponse(await asyncio.to_thread(lambda: result.readme))
+    context = {"result": result, "task_id": task_id, "section": "trainings"}
+    return await page(request, "pages/trainings/readme_page.html", context)
+
+
 def _details(request: ASGIRequest, task: TrainingTask, result: TrainingResult | None) -> dict[str, Any]:
     """What the parts of the page show, apart from the task itself."""
     project = TaskRow(task).project

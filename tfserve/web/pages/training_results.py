@@ -19,14 +19,16 @@ from tfserve.training.report.mask_examples import EXAMPLES_FILE, PARTS
 from tfserve.training.report.single_images import HELD_OUT_FILE
 from tfserve.web.pages import box_examples
 from tfserve.web.pages.box_examples import BoxExample
+from tfserve.web.pages.listing import escaped_size
 
-MAX_MATRIX, MAX_CELLS = 30, 300
-"""With more classes, or more cells that are not 0, a list of what is confused most is shown instead of a matrix."""
+MAX_MATRIX, MATRIX_BYTES = 30, 14_000
+"""Of more classes, or if the matrix takes more, a list of what is confused most is shown instead."""
+CELL_BYTES, EMPTY_CELL_BYTES, LABEL_BYTES = 65, 4, 55
 MAX_SHOWN = 60
 MAX_MISTAKES = 24
 MAX_PAIRS = 20
 HEAT_STEPS = 10
-MAX_README_CHARS = 8000
+README_BYTES = 50_000
 TABLE = '<div class="scroll" tabindex="0" role="group" aria-label="Table"><table>'
 """Wide tables scroll, also with the keyboard."""
 
@@ -130,7 +132,7 @@ class TrainingResult:
     def matrix(self) -> list[tuple[str, list[Cell]]]:
         """The rows of the confusion matrix with the true label; empty if there is too much to show."""
         counts = self.metrics.get("confusion_matrix") or []
-        if len(counts) > MAX_MATRIX or sum(map(bool, chain.from_iterable(counts))) > MAX_CELLS:
+        if len(counts) > MAX_MATRIX or self._matrix_bytes(counts) > MATRIX_BYTES:
             return []
         return [(self.labels[true], self._cells(true, row)) for true, row in enumerate(counts)]
 
@@ -211,12 +213,22 @@ class TrainingResult:
     def readme(self) -> SafeString:
         """The beginning of README.md as HTML. Its HTML is shown as text."""
         try:
-            text = _beginning((self.folder / "README.md").read_text(encoding="utf-8"))
+            text = (self.folder / "README.md").read_text(encoding="utf-8")
         except (OSError, ValueError):
             return SafeString("")
-        html: str = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
-        html = html.replace("<th></th>", "<td></td>").replace("<table>", TABLE).replace("</table>", "</table></div>")
+        html, shown = _html(text), text
+        while (size := len(html.encode())) > README_BYTES:
+            shown = shown[: shown.rfind("\n", 0, len(shown) * README_BYTES // size)]
+            html = _html(f"{shown}\n\n…")
         return SafeString(html)
+
+    @property
+    def has_readme(self) -> bool:
+        return (self.folder / "README.md").is_file()
+
+    def _matrix_bytes(self, counts: Sequence[Sequence[int]]) -> int:
+        cells = [CELL_BYTES if each else EMPTY_CELL_BYTES for each in chain.from_iterable(counts)]
+        return sum(cells) + sum(LABEL_BYTES + 2 * escaped_size(each) for each in self.labels)
 
     def _cells(self, true: int, row: Sequence[int]) -> list[Cell]:
         total = sum(row) or 1
@@ -237,9 +249,6 @@ def _bin_label(each: Mapping[str, Any]) -> str:
     return f"{each['from']:.0%} to {each['to']:.0%} sure: right in {each['accuracy']:.0%} of {each['images']} images"
 
 
-def _beginning(text: str) -> str:
-    """Whole lines of a long text; the page links to the file."""
-    if len(text) <= MAX_README_CHARS:
-        return text
-    end = text.rfind("\n", 0, MAX_README_CHARS) + 1
-    return f"{text[: end or MAX_README_CHARS]}\n\n…"
+def _html(markdown: str) -> str:
+    html: str = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
+    return html.replace("<th></th>", "<td></td>").replace("<table>", TABLE).replace("</table>", "</table></div>")

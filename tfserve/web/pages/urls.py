@@ -34,6 +34,7 @@ urlpatterns = [
     path("pages/trainings/", training_pages.training_list, name="trainings"),
     path("pages/trainings/new/", training_pages.new_training, name="new_training"),
     path("pages/trainings/<str:task_id>/", training_pages.training, name="training"),
+    path("pages/trainings/<str:task_id>/readme/", training_pages.readme, name="training_readme"),
     path("pages/jobs/<int:job_id>/", jobs.job, name="job"),
     path("pages/login/", log_in.log_in, name="log_in"),
     path("pages/logout/", log_in.log_out, name="log_out"),
