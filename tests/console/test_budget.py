@@ -22,7 +22,7 @@ from benchmarks.pages import GOAL_KB, GOAL_MS, PAGES, Measured, fill
 from tests.acceptance.conftest import REPOSITORY, Server
 from tests.protocols import echo
 
-MANY, DEPLOY_S = 1000, 180
+MANY, SIGNATURES, DEPLOY_S = 1000, 300, 180
 CROWDED = {
     "Overview": "/",
     "Workspaces": "/pages/workspaces/",
@@ -72,6 +72,7 @@ def crowded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_pages_with_much_to_show_are_fast_and_small(crowded: Server) -> None:
     missing = CROWDED["Not found"]
     assert len(crowded.http.get(missing).content) < 1000 * GOAL_KB
@@ -92,7 +93,7 @@ def test_the_page_of_a_job_with_long_texts_is_fast_and_small(crowded: Server) ->
     [
         ("/pages/trainings/many/", "Pages of classes", '<th scope="row" class="name">', TASKS["many"]),
         ("/pages/trainings/many/", "Pages of labels", '<span class="minor">2</span></li>', TASKS["many"]),
-        ("/pages/models/signatures/", "Pages of tensors", '<td class="minor">in</td>', 4 * MANY),
+        ("/pages/models/signatures/", "Pages of tensors", '<td class="minor">in</td>', 4 * SIGNATURES),
         (f"/pages/workspaces/{WORKSPACE}/", "Pages of variables", '<tr id="variable-', 500),
         (f"/pages/workspaces/{WORKSPACE}/", "Pages of files", '<tr id="file-', 500),
         ("/pages/tokens/", "Pages of tokens", '<td data-label="Scopes">', 300),
@@ -119,7 +120,7 @@ def _deploy_models(server: Server, folder: Path) -> None:
     image = {"height": 4, "width": 4, "labels": labels}
     _deploy(server, "labels", folder / "labels.onnx", image=image)
     tensors = {f"x{number}": {"dtype": "float32", "shape": [-1, 3]} for number in range(4)}
-    signatures = {f"signature {number}": tensors for number in range(MANY - 1)}
+    signatures = {f"signature {number}": tensors for number in range(SIGNATURES - 1)}
     described = {"signatures": {"serving_default": tensors, **signatures}, "remarks": [LONG * 9] * 50}
     (folder / "signatures.echo").write_text(json.dumps(described))
     _deploy(server, "signatures", folder / "signatures.echo", replicas=3)

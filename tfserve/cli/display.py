@@ -11,6 +11,8 @@ from typing import Any
 
 MAX_CELL = 200
 """Characters of a value in a table."""
+MIN_COLUMN = 8
+"""Of narrower columns, nobody can read what is in them."""
 MAX_WHOLE = 24
 """A name or id up to this width is in one line, however narrow the terminal is."""
 
@@ -123,6 +125,10 @@ def show_on_terminal(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> N
     from rich.console import Console
     from rich.table import Table
 
+    console = Console(markup=False, highlight=False, emoji=False)
+    if rows and console.width < MIN_COLUMN * len(columns):
+        show_below_one_another(columns, rows)
+        return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:  # names and ids are for further commands, so nothing is cut off
         table.add_column(column, overflow="fold")
@@ -130,4 +136,12 @@ def show_on_terminal(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> N
     table.columns[0].min_width = min(first, MAX_WHOLE)
     for row in rows:
         table.add_row(*row)
-    Console(markup=False, highlight=False, emoji=False).print(table)
+    console.print(table)
+
+
+def show_below_one_another(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """For a terminal that is too narrow for columns: a block for each row."""
+    for number, row in enumerate(rows):
+        if number:
+            print()
+        _show_aligned([*zip(columns, row, strict=True)])

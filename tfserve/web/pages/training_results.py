@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+import msgspec
 from django.utils.safestring import SafeString
 from markdown_it import MarkdownIt
 
@@ -29,6 +31,8 @@ MAX_MISTAKES = 24
 MAX_PAIRS = 20
 HEAT_STEPS = 10
 README_BYTES = 50_000
+KEPT_RESULTS, KEPT_HISTORIES = 4, 100
+"""Kept in memory, because an open page is made again at each change."""
 TABLE = '<div class="scroll" tabindex="0" role="group" aria-label="Table"><table>'
 """Wide tables scroll, also with the keyboard."""
 
@@ -96,12 +100,12 @@ class TrainingResult:
 
     @classmethod
     def read(cls, task_id: str, folder: Path) -> TrainingResult | None:
-        """None if there is no result."""
+        """None if there is no result. A result does not change, and its matrix may have a million cells."""
+        file = folder / "metrics.json"
         try:
-            metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+            return _read(task_id, file, file.stat().st_mtime_ns)
         except (OSError, ValueError):
             return None
-        return cls(task_id, folder, f"/tasks/{task_id}/artifacts/", metrics)
 
     @property
     def labels(self) -> list[str]:
@@ -112,7 +116,7 @@ class TrainingResult:
         history: dict[str, list[float]] = self.metrics.get("epochs", {}).get("history") or {}
         return history
 
-    @property
+    @cached_property
     def per_class(self) -> list[dict[str, Any]]:
         """The metrics of each class, with the label as the user writes it."""
         rows = self.metrics.get("per_class") or []
@@ -128,7 +132,7 @@ class TrainingResult:
         found: list[dict[str, Any]] = self.metrics.get("exports") or []
         return found
 
-    @property
+    @cached_property
     def matrix(self) -> list[tuple[str, list[Cell]]]:
         """The rows of the confusion matrix with the true label; empty if there is too much to show."""
         counts = self.metrics.get("confusion_matrix") or []
@@ -141,11 +145,13 @@ class TrainingResult:
         """Whether the cells of the confusion matrix count images. Those of a segmentation count pixels."""
         return "accuracy" in self.metrics
 
-    @property
+    @cached_property
     def pairs(self) -> list[Pair]:
         """What was confused most."""
         counts = self.metrics.get("confusion_matrix") or []
-        wrong = [(n, t, p) for t, row in enumerate(counts) for p, n in enumerate(row) if n and t != p]
+        wrong = [
+            (n, t, p) for t, row in enumerate(counts) if sum(row) > row[t] for p, n in enumerate(row) if n and t != p
+        ]
         wrong.sort(key=lambda each: -each[0])
         return [Pair(self.labels[t], self.labels[p], n, (t, p)) for n, t, p in wrong[:MAX_PAIRS]]
 
@@ -166,7 +172,7 @@ class TrainingResult:
         found = [each for each in self.predictions if (each.true, each.predicted) == (labels[true], labels[predicted])]
         return sorted(found, key=lambda each: -each.score)[:MAX_SHOWN]
 
-    @property
+    @cached_property
     def mistakes(self) -> list[Prediction]:
         """The worst first."""
         return sorted((each for each in self.predictions if each.is_wrong), key=lambda each: -each.score)[:MAX_MISTAKES]
@@ -243,6 +249,19 @@ class TrainingResult:
     def _prediction(self, row: Mapping[str, str]) -> Prediction:
         url = f"/tasks/{self.task_id}/images/{quote(row['file'])}?placeholder=true"
         return Prediction(url, row["file"], row["true"], row["predicted"], float(row["score"]))
+
+
+@functools.lru_cache(maxsize=KEPT_RESULTS)
+def _read(task_id: str, file: Path, _: int) -> TrainingResult:
+    metrics = msgspec.json.decode(file.read_bytes())
+    return TrainingResult(task_id, file.parent, f"/tasks/{task_id}/artifacts/", metrics)
+
+
+@functools.lru_cache(maxsize=KEPT_HISTORIES)
+def history_at(folder: Path) -> Mapping[str, Sequence[float]]:
+    """How the metrics of the result in `folder` developed; empty without a result."""
+    found = TrainingResult.read("", folder)
+    return found.history if found is not None else {}
 
 
 def _bin_label(each: Mapping[str, Any]) -> str:

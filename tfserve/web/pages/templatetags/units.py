@@ -21,7 +21,7 @@ from tfserve import __version__
 register = template.Library()
 
 JUST_NOW_S = 5
-MAX_FACTS, FACT_CHARS = 30, 400
+MAX_FACTS, FACT_CHARS = 20, 300
 
 
 @register.simple_tag
