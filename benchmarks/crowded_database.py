@@ -61,7 +61,7 @@ def _training(project: Path, task_id: str, classes: int, number: int) -> None:
         "remarks": [named("Hinweis", each) for each in range(100)],
     }  # fmt: skip
     _task(task_id, project, number, state="succeeded", dataset=dataset, progress=100.0,
-          skipped=[{"path": named("Datei", each), "reason": "it is damaged: " + LONG} for each in range(IMAGES)],
+          skipped=[{"path": named("Datei", each, 100), "reason": "it is damaged: " + LONG} for each in range(IMAGES)],
           parameters={"exports": LONG * 20, "epochs": 5}, model_path=str(result),
           metrics={**{name: metrics[name] for name in ("accuracy", "verdict")}, "epochs": EPOCHS})  # fmt: skip
 

@@ -12,7 +12,7 @@ from typing import Any
 MAX_CELL = 200
 """Characters of a value in a table."""
 MIN_COLUMN = 8
-"""Of narrower columns, nobody can read what is in them."""
+"""Narrower columns can't be read."""
 MAX_WHOLE = 24
 """A name or id up to this width is in one line, however narrow the terminal is."""
 

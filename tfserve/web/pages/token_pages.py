@@ -87,5 +87,5 @@ def _token_size(token: TokenInfo) -> int:
 
 
 def _entry_size(entry: AuditEntry) -> int:
-    resource = sum(5 + escaped_size(name, str(value)[:80]) for name, value in entry.resource.items())
+    resource = sum(5 + escaped_size(name, str(value)[:200]) for name, value in entry.resource.items())
     return 380 + resource + escaped_size(entry.who, (entry.error or "")[:200])

@@ -11,8 +11,8 @@ from tfserve.web.pages.box_examples import BoxExample
 from tfserve.web.pages.listing import Shown, escaped_size, fitting
 from tfserve.web.pages.training_results import MaskExample, Prediction, TrainingResult
 
-LABEL_BYTES, SKIPPED_BYTES = 3000, 3000
-QUALITY_BYTES, GALLERY_BYTES, BOXES_BYTES, MASKS_BYTES = 6000, 4500, 9000, 6000
+LABEL_BYTES, SKIPPED_BYTES = 2500, 2000
+QUALITY_BYTES, GALLERY_BYTES, BOXES_BYTES, MASKS_BYTES = 5000, 4500, 9000, 6000
 """What each list may take."""
 
 
