@@ -142,3 +142,11 @@ def test_a_model_with_odd_inputs_is_tried(server: Server, workspace: str, open_p
     expect(form.get_by_label("Response")).to_contain_text('"x39"')
     assert_accessible(page)
     server.call("/undeploy/", name=workspace, timeout=60)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_reference_is_accessible(open_page: OpenPage, dark: bool) -> None:
+    page = open_page("/docs", dark=dark)
+    expect(page.locator(".opblock").first).to_be_visible(timeout=20_000)
+    assert_accessible(page)
