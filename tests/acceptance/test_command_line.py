@@ -56,7 +56,7 @@ def tfserve(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cap
     monkeypatch.setenv("TFSERVE_URL", server.url)
 
     def run(*words: object, stdin: str = "", code: int = 0) -> Ended:
-        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
         returned = main.run([str(word) for word in words])
         ended = Ended(*capfd.readouterr())
         assert returned == code, ended

@@ -18,6 +18,8 @@ from tests.acceptance.conftest import Server, digits, models, server, start, wor
 __all__ = ["digits", "models", "server", "start", "workspace"]
 
 CHROMIUM = shutil.which("chromium")
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+"""The camera shows a test picture."""
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 GONE = ("ERR_", "htmx:")
 """To be ignored by a test that ends the server of a page."""
@@ -39,7 +41,7 @@ def chromium() -> Iterator[Browser]:
     It ends with these tests, because others need the event loop of the thread.
     """
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield browser
         browser.close()
 

@@ -44,6 +44,20 @@ def test_values_that_are_not_finite_leave_a_gap() -> None:
     assert chart("Loss", {}) is None
 
 
+def test_a_line_of_many_points_keeps_its_peaks_and_its_ends() -> None:
+    values = [1.0] * 5000
+    values[1234], values[4321] = 9.0, -3.0
+    drawn = chart("Loss", {"a": values, "b": values[:50]})
+    assert drawn is not None
+    long, short = (points(line.points) for line in drawn.lines)
+    assert len(long) <= 50
+    assert len(short) == 50
+    heights = [y for _, y in long]
+    assert len({*heights}) == 3, "the two peaks and all else"
+    assert (long[0][0], long[-1][0]) == (LEFT, WIDTH - RIGHT)
+    assert long == sorted(long)
+
+
 def test_a_sparkline_needs_two_values() -> None:
     assert spark([1.0]) == ""
     assert [x for x, _ in points(spark([0.0, 5.0, 10.0]))] == [0.0, 80.0, 160.0]

@@ -201,6 +201,24 @@ def test_a_narrow_terminal_cuts_nothing_off(
     assert "…" not in str(lines)
 
 
+def test_a_terminal_that_is_too_narrow_for_columns_shows_rows_as_blocks(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    columns = ("name", "format", "version", "state", "runtime")
+    rows = [["shop", "ONNX file", "1", "active", "onnxruntime"], ["garden", "Keras file", "12", "failed", "-"]]
+    show_on_terminal(columns, rows)
+    first, second = capsys.readouterr().out.split("\n\n")
+    assert first.splitlines() == [
+        "name     shop",
+        "format   ONNX file",
+        "version  1",
+        "state    active",
+        "runtime  onnxruntime",
+    ]
+    assert "garden" in second
+
+
 def test_masks_of_an_earlier_run_are_not_images_of_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the folder of the images, where the table and the masks are written too; names may be in any encoding."""
     monkeypatch.chdir(tmp_path)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import msgspec
 import pytest
 
+from tfserve.errors import Failure
 from tfserve.ipc.messages import (
     BatchJob,
     DeferredJob,
@@ -73,3 +77,26 @@ def test_jobs_without_a_request_have_a_name() -> None:
     others = {"clear": "clear variables", "deferred": "predict"}
     assert {kind: job_name(kind, None) for kind in JobKind} == {kind: others.get(kind, str(kind)) for kind in JobKind}
     assert job_name("train", None, "/data/flowers") == "train flowers"
+
+
+def test_the_error_of_a_row_is_read_from_its_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import django
+
+    monkeypatch.setenv("TFSERVE_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "tfserve.django_settings")
+    django.setup()
+    from tfserve.db.models import Job
+    from tfserve.web.pages import job_rows
+
+    for traceback in ("short", "x" * 9000):
+        failure = Failure("script_error", 'a "quoted" message', "ValueError", traceback)
+        beginning = msgspec.json.encode(failure).decode()[: job_rows.FAILURE_CHARS]
+        job = Job()
+        vars(job)["failure"] = beginning  # as annotated by the query
+        (row,) = job_rows._rows([job])
+        assert row.failure is not None
+        assert (row.failure.code, row.failure.message, row.failure.type) == failure_in_short(failure)
+
+
+def failure_in_short(failure: Failure) -> tuple[str, str, str | None]:
+    return failure.code, failure.message, failure.type

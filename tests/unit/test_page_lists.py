@@ -142,3 +142,84 @@ def test_a_relative_time_has_the_exact_one_on_hover() -> None:
     assert 'title="2026-01-02 03:04:05 UTC"' in shown
     assert ago("2026-01-02T03:04:05+00:00") == shown
     assert "just now" in ago(datetime.now(UTC))
+
+
+@pytest.mark.usefixtures("django_settings")
+def test_the_pages_of_a_long_list_have_every_row_once_however_long_its_rows_are() -> None:
+    from django.http import QueryDict
+
+    from tfserve.web.pages import listing
+
+    rows = ["x" * (1 + number * 37 % 90) for number in range(200)] + ["y" * 5000]
+    seen, query = [], "kept=1"
+    while True:
+        shown = listing.fitting(QueryDict(query), "rows", rows, 400, len)
+        assert sum(map(len, shown.rows)) <= 400 or len(shown.rows) == 1
+        assert (shown.range.first, shown.range.total) == (len(seen) + 1, len(rows))
+        assert bool(shown.range.newer) == bool(seen)
+        seen += shown.rows
+        if not shown.range.older:
+            break
+        query = shown.range.older.removeprefix("?")
+    assert seen == rows
+    assert "kept=1" in query
+
+
+@pytest.mark.usefixtures("django_settings")
+def test_an_edited_page_number_shows_a_page() -> None:
+    from django.http import QueryDict
+
+    from tfserve.web.pages import listing
+
+    for query in ("rows=999", "rows=-1", "rows=x", "rows=99999999999999999999"):
+        assert listing.fitting(QueryDict(query), "rows", ["a", "b"], 400, len).rows
+    assert listing.fitting(QueryDict(""), "rows", [], 400, len) == ([], listing.Range(1, 0, 0, "", ""))
+
+
+@pytest.mark.usefixtures("django_settings")
+@pytest.mark.parametrize("text", ["short", '"' * 3000, "图" * 3000, "x" * 3000])
+def test_a_text_is_cut_to_what_it_takes_on_a_page(text: str) -> None:
+    from tfserve.web.pages import listing
+
+    shown = listing.fitted(text, 600)
+    assert text.startswith(shown)
+    assert listing.escaped_size(shown) <= 600
+    assert shown == text or listing.escaped_size(shown) > 500
+
+
+@pytest.mark.usefixtures("django_settings")
+def test_a_long_text_keeps_its_beginning_and_its_end() -> None:
+    from tfserve.web.pages.templatetags.units import ends
+
+    assert ends("short", 10) == "short"
+    assert ends("a" * 1000 + "the cause", 20) == "aaaaaaaaaa … 989 characters left out … athe cause"
+
+
+@pytest.mark.usefixtures("django_settings")
+def test_a_program_is_escaped_only_where_html_needs_it() -> None:
+    from tfserve.web.pages.templatetags.units import code
+
+    assert code("""print("a" < 'b' & 1) </script>""") == """print("a" &lt; 'b' &amp; 1) &lt;/script&gt;"""
+
+
+@pytest.mark.usefixtures("django_settings")
+def test_tensors_are_rows_of_their_signatures() -> None:
+    from django.http import QueryDict
+
+    from tfserve.web.pages import signature_rows
+
+    tensor = {"name": "x", "dtype": "float32", "shape": [-1, 2]}
+    signatures = {"empty": {"inputs": [], "outputs": []}, "double": {"inputs": [tensor], "outputs": [tensor] * 200}}
+    shown = signature_rows.shown(QueryDict(""), signatures)
+    assert [(row.signature, row.direction, row.is_first) for row in shown.rows[:3]] == [
+        ("empty", "", True), ("double", "in", True), ("double", "out", False),
+    ]  # fmt: skip
+    assert shown.range.total == 202
+    assert shown.range.older
+
+
+@pytest.mark.usefixtures("django_settings")
+def test_the_end_of_a_token_is_shown_from_the_text_of_the_api() -> None:
+    from tfserve.web.pages.templatetags.units import exactly
+
+    assert exactly("2026-03-01T12:30:59+00:00").endswith(">2026-03-01 12:30 UTC</time>")

@@ -46,6 +46,11 @@ class WorkspaceRequired(Forbidden):
     """The token {name!r} is restricted to some workspaces. Name one of them: {workspaces}."""
 
 
+class UnrestrictedRequired(Forbidden):
+    """{what} all workspaces, but the token {name!r} is restricted to {workspaces}. \
+Use a token for all workspaces: tfserve token create NAME --scope predict"""
+
+
 def expanded(scopes: Iterable[str]) -> frozenset[Scope]:
     """The scopes with those that they include. Raises `ValueError`."""
     given = frozenset(map(Scope, scopes))
@@ -77,6 +82,12 @@ class Principal:
         """For requests that concern no workspace in particular. Raises `WorkspaceRequired`."""
         if self.workspaces is not None:
             raise WorkspaceRequired(name=self.name, workspaces=", ".join(sorted(self.workspaces)) or "none")
+
+    def require_unrestricted(self, what: str) -> None:
+        """For what concerns all workspaces and can't be requested of some. Raises `UnrestrictedRequired`."""
+        if self.workspaces is not None:
+            shown = ", ".join(sorted(self.workspaces)) or "none"
+            raise UnrestrictedRequired(what=what, name=self.name, workspaces=shown)
 
     def sees_workspace(self, name: str) -> bool:
         """A further version of a declared model has a workspace of its own, `<model>@<version>`."""

@@ -11,6 +11,8 @@ from typing import Any
 
 MAX_CELL = 200
 """Characters of a value in a table."""
+MIN_COLUMN = 8
+"""Narrower columns can't be read."""
 MAX_WHOLE = 24
 """A name or id up to this width is in one line, however narrow the terminal is."""
 
@@ -19,6 +21,14 @@ def show_json(value: Any) -> None:
     """Indented on a terminal, in one line otherwise."""
     text = json.dumps(value, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None, default=str)
     print(text)
+
+
+def show_done(as_json: bool, sentence: str, **facts: Any) -> None:
+    """What a command has done: a sentence for people, or the facts as JSON."""
+    if as_json:
+        show_json(facts)
+    else:
+        print(sentence)
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -73,7 +83,7 @@ class Bar:
         )
 
         time = TimeRemainingColumn() if estimates else TimeElapsedColumn()
-        columns = BarColumn(), TaskProgressColumn(), time, TextColumn("{task.description}")
+        columns = BarColumn(), TaskProgressColumn(), time, TextColumn("{task.description}", markup=False)
         console = Console(stderr=True)
         self._progress = Progress(*columns, console=console, disable=not console.is_terminal)
         self._bar = self._progress.add_task(description, total=total)
@@ -115,6 +125,10 @@ def show_on_terminal(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> N
     from rich.console import Console
     from rich.table import Table
 
+    console = Console(markup=False, highlight=False, emoji=False)
+    if rows and console.width < MIN_COLUMN * len(columns):
+        show_below_one_another(columns, rows)
+        return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:  # names and ids are for further commands, so nothing is cut off
         table.add_column(column, overflow="fold")
@@ -122,4 +136,12 @@ def show_on_terminal(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> N
     table.columns[0].min_width = min(first, MAX_WHOLE)
     for row in rows:
         table.add_row(*row)
-    Console(markup=False, highlight=False, emoji=False).print(table)
+    console.print(table)
+
+
+def show_below_one_another(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """For a terminal that is too narrow for columns: a block for each row."""
+    for number, row in enumerate(rows):
+        if number:
+            print()
+        _show_aligned([*zip(columns, row, strict=True)])

@@ -70,9 +70,12 @@ class Table:
     def rows(self, image: Path, ask: Ask) -> list[Row]:
         name = str(image.relative_to(self._folder))
         try:
+            image.open("rb").close()
             found = ask(image)
         except (Invalid, TooLarge, Unsupported) as error:  # about this image; other errors end the run
             return [(name, "", "", "", "", error.message)]
+        except (PermissionError, FileNotFoundError) as error:
+            return [(name, "", "", "", "", error.strerror or str(error))]
         if isinstance(found.get("mask"), bytes):
             mask = self._masks / f"{name}.png"
             mask.parent.mkdir(parents=True, exist_ok=True)

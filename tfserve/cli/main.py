@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import io
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import click
 
 from tfserve.cli.groups import Group
-from tfserve.cli.target import Target, global_options, ignore_output
+from tfserve.cli.target import Target, complain, global_options, ignore_output
 
 INTERRUPTED = 130
 
@@ -140,6 +143,7 @@ def _run(
     command: click.Command, prog: str, arguments: Sequence[str], *, without_arguments: Sequence[str] = ("--help",)
 ) -> int:
     """Commands return their exit code, None for success."""
+    _print_anything()
     try:
         code = command.main(
             [*(arguments or without_arguments)], prog_name=prog, standalone_mode=False, obj=Target(),
@@ -154,4 +158,18 @@ def _run(
     except BrokenPipeError:
         ignore_output()
         return 0
+    except OSError as error:  # of the last flush: the disk is full
+        complain(f"standard output can't be written: {error.strerror or error}")
+        ignore_output()
+        return 1
     return code if isinstance(code, int) else 0
+
+
+def _print_anything() -> None:
+    """Where Python would end with a traceback: letters that the terminal has no code for are printed as escapes, and
+    what is printed to a closed stream is discarded."""
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 - until the end
+    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115 - until the end
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

@@ -113,7 +113,8 @@ def workspace_option(help_text: str, *, required: bool = False) -> Callable[[Any
 def read_script(file: str) -> str:
     """The text of a script file; `-` is standard input. Raises `click.BadParameter`."""
     try:
-        return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+        content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        return content.decode("utf-8-sig")
     except OSError as error:
         raise click.BadParameter(f"{file!r}: {error.strerror}.", param_hint="FILE") from None
     except UnicodeDecodeError:

@@ -55,7 +55,7 @@ class Target:
 
     @property
     def is_on_this_machine(self) -> bool:
-        return urlsplit(self.url).hostname in LOOPBACK
+        return _split(self.url)[0] in LOOPBACK
 
     @property
     def certificate(self) -> tuple[str, str] | None:
@@ -91,7 +91,16 @@ class Target:
         return local_token.read(self.local_data) if is_same else None
 
     def has_port_of(self, address: str) -> bool:
-        return urlsplit(address).port == urlsplit(self.url).port
+        return _split(address)[1] == _split(self.url)[1]
+
+
+def _split(url: str) -> tuple[str | None, int | None]:
+    """Host and port; None for what is not a URL, which the client reports."""
+    try:
+        parts = urlsplit(url)
+        return parts.hostname, parts.port
+    except ValueError:
+        return None, None
 
 
 def global_options(command: F) -> F:

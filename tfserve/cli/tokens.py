@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from tfserve.access import durations, local_token
-from tfserve.cli.display import note, show_json, show_table
+from tfserve.cli.display import note, show_done, show_json, show_table
 from tfserve.cli.target import Target
 from tfserve.config import Settings
 from tfserve.errors import Unavailable
@@ -95,7 +95,7 @@ def revoke(store: TokenStore, name: str) -> None:
         return tokens.revoke(name)
 
     _run(store, lambda client: client.revoke_token(name), TokenInfo, in_database)
-    print(f"{name} is revoked")
+    show_done(store.target.as_json, f"{name} is revoked", revoked=name)
 
 
 def show(store: TokenStore) -> None:
@@ -121,7 +121,7 @@ def link(store: TokenStore) -> None:
 
     path = _run(store, lambda client: client.make_password_link(), str, in_database)
     address = store.target.url if store.is_elsewhere else holder(store.settings.data_path).address
-    print(f"{address}{path}")
+    show_done(store.target.as_json, f"{address}{path}", link=f"{address}{path}")
 
 
 def _print_secret(store: TokenStore, made: NewToken) -> None:

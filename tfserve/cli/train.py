@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -74,13 +75,13 @@ def train(folder: Path, train_type: str, chosen: dict[str, Any], resume: str | N
                 raise Invalid("--resume uses the original parameters and cannot be combined with --set.")
             return _train(find(folder, resume))
         for left in left_behind(folder):
-            console.print(f"[yellow]kept[/yellow] {_how_to_resume(left)}", soft_wrap=True)
+            console.print(f"[yellow]kept[/yellow] {escape(_how_to_resume(left))}", soft_wrap=True)
         train_type = parameters.train_type(train_type)
         requested = Chosen(train_type, parameters.complete(train_type, chosen))
         kept = KeptTraining(folder, secrets.token_hex(8))
         return _train(kept) if _examine(kept, folder, requested) else ENDED_BADLY
     except TFserveError as error:
-        console.print(f"[red]{error.message}[/red]")
+        console.print(error.message, style="red", markup=False)
         return ENDED_BADLY
 
 
@@ -94,9 +95,10 @@ def _examine(kept: KeptTraining, folder: Path, requested: Chosen) -> bool:
         *_, found = worker.request(request)
     assert isinstance(found, ProjectExamined)
     for each in found.skipped[:20]:
-        console.print(f"[yellow]skipped[/yellow] {each['path']}: {each['reason']}")
+        reason = escape(f"{each['path']}: {each['reason']}")
+        console.print(f"[yellow]skipped[/yellow] {reason}")
     for problem in found.problems:
-        console.print(f"[red]problem[/red] {problem}")
+        console.print(f"[red]problem[/red] {escape(problem)}")
     if not found.problems:
         kept.keep(requested)
         names = [each["display"] for each in found.dataset["classes"]]
@@ -108,7 +110,7 @@ def _examine(kept: KeptTraining, folder: Path, requested: Chosen) -> bool:
 
 
 def _train(kept: KeptTraining) -> int:
-    columns = (BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    columns = (BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False))
     try:
         with kept.held(), _worker() as worker, _interrupting(worker), Progress(*columns, console=console) as bars:
             bar = bars.add_task("starting", total=100)
@@ -124,7 +126,7 @@ def _train(kept: KeptTraining) -> int:
 def _explain_what_is_kept(kept: KeptTraining) -> None:
     """Explains how to resume an interrupted training, if it has a checkpoint."""
     if kept.epoch:
-        console.print(_how_to_resume(kept), soft_wrap=True)
+        console.print(_how_to_resume(kept), soft_wrap=True, markup=False)
     elif not kept.result.exists():
         kept.forget()
 
@@ -156,15 +158,15 @@ def _show(bars: Progress, bar: TaskID, message: Message) -> None:
 def _summary(ended: TrainingEnded, folder: Path) -> int:
     if ended.state != JobState.SUCCEEDED:
         failure = msgspec.json.decode(ended.error or b"{}", type=Failure)
-        console.print(f"[red]{ended.state}[/red]: {failure.message}")
+        console.print(f"[red]{ended.state}[/red]: {escape(failure.message)}")
         return CANCELLED if ended.state == JobState.CANCELLED else ENDED_BADLY
     table = Table("measure", "value", title="Result")
     for name, value in (ended.metrics or {}).items():
         if isinstance(value, (int, float, str)):
-            table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
+            table.add_row(name, f"{value:.4f}" if isinstance(value, float) else escape(str(value)))
     console.print(table)
     for name in sorted(path.name for path in folder.iterdir()):
-        console.print(f"  {folder / name}", soft_wrap=True)
+        console.print(f"  {folder / name}", soft_wrap=True, markup=False)
     return ENDED_WELL
 
 

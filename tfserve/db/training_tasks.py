@@ -15,6 +15,9 @@ from tfserve.db.task_json import STATES
 from tfserve.errors import Conflict, NotFound
 from tfserve.ipc.messages import JobKind, JobState
 
+LONG = ("skipped", "dataset")
+"""Fields that lists of tasks do not read: they have an entry for each file and each class."""
+
 
 class NoSuchTask(NotFound):
     """cannot find task info"""
@@ -105,14 +108,14 @@ def search(*, text: str, state: str, before: int | None, limit: int) -> list[Tra
         found = found.filter(job__state__in=[each for each, word in STATES.items() if word == state])
     if before is not None:
         found = found.filter(pk__lt=before)
-    return list(found[:limit])
+    return list(found.defer(*LONG)[:limit])
 
 
 def of_project(task: TrainingTask, limit: int) -> list[TrainingTask]:
     """Other tasks of the same project and train type that have a model, newest first."""
     same = Q(project_dir=task.project_dir) | Q(project_id=task.project_id, user_id=task.user_id)
     found = _visible().filter(same, train_type=task.train_type, model_path__isnull=False).exclude(pk=task.pk)
-    return list(found[:limit])
+    return list(found.defer(*LONG)[:limit])
 
 
 def _visible() -> QuerySet[TrainingTask]:

@@ -22,6 +22,7 @@ T = TypeVar("T")
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 URL, TOKEN = "TFSERVE_URL", "TFSERVE_TOKEN"
+MAX_PORT = 65_535
 FILE_BYTES = 1 << 20
 """Size of the pieces in which a file is sent."""
 
@@ -43,7 +44,7 @@ class Settings:
         self.url = _checked((url or os.environ.get(URL) or DEFAULT_URL).rstrip("/"))
         self.timeout = timeout
         self._retries = Retries(retries, retries) if isinstance(retries, int) else retries
-        token = token if token is not None else os.environ.get(TOKEN)
+        token = _checked_token(token if token is not None else os.environ.get(TOKEN) or "")
         self._options: dict[str, Any] = {
             "base_url": self.url,
             "headers": {"Authorization": f"Bearer {token}"} if token else {},
@@ -74,9 +75,17 @@ def _checked(url: str) -> str:
         parsed = httpx.URL(url)
     except httpx.InvalidURL as error:
         raise Invalid(f"{url!r} is not an address ({error}). Expected one such as {DEFAULT_URL}.") from None
-    if parsed.scheme not in ("http", "https") or not parsed.host:
+    if parsed.scheme not in ("http", "https") or not parsed.host or (parsed.port or 1) > MAX_PORT:
         raise Invalid(f"{url!r} is not an address of a server. Expected one such as {DEFAULT_URL}.")
     return url
+
+
+def _checked_token(token: str) -> str:
+    """The token without white space around it, as files end with a new line. Raises `Invalid`."""
+    stripped = token.strip()
+    if any(not "!" <= each <= "~" for each in stripped):
+        raise Invalid("The token has a character that no token has, such as a space. Copy it again.")
+    return stripped
 
 
 def _tls(

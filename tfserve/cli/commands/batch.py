@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from tfserve.cli.commands.files import send
-from tfserve.cli.display import Bar, note, show_json
+from tfserve.cli.display import Bar, note, show_done, show_json
 from tfserve.cli.options import workspace_names
 from tfserve.cli.target import Target, complain, remote
 
@@ -50,7 +50,7 @@ def batch(
         assert known is not None
         if source is not None or resumed is not None:
             if detach:
-                print(known)
+                show_done(target.as_json, str(known), id=known)
                 return 0
             note(f"batch {known}; `tfserve batch {model} --continue {known}` follows it again")
         return _follow(target, client, known, output)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def doctor(target: Target, data_dir: str | None) -> int:
     else:
         for each in diagnoses:
             sign = click.style(SIGNS[each.level], fg=COLOURS[each.level])
-            click.echo(f"{sign} {each.name}: {each.text}")
+            click.echo(f"{sign} {each.name}: {each.text}", color=False if os.environ.get("NO_COLOR") else None)
             if each.advice:
                 click.echo(f"    {each.advice}")
     return 1 if any(each.level == Level.PROBLEM for each in diagnoses) else 0

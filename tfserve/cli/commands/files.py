@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tfserve.cli.display import Bar, note, show_json, show_table
+from tfserve.cli.display import Bar, note, show_done, show_json, show_table
 from tfserve.cli.groups import Group
 from tfserve.cli.options import workspace_argument
 from tfserve.cli.target import Target, remote, target_options
@@ -62,7 +62,10 @@ def get(target: Target, workspace: str, path: str, destination: str | None) -> N
         file = Path(destination or ".")
         file = file / Path(path).name if file.is_dir() else file
         size = client.download_file(workspace, path, file)
-    note(f"{file}: {size} bytes")
+    if target.as_json:
+        show_json({"file": str(file), "size": size})
+    else:
+        note(f"{file}: {size} bytes")
 
 
 @files.command()
@@ -89,7 +92,7 @@ def rm(target: Target, workspace: str, path: str, recursive: bool) -> None:
     """Delete a file or folder of a workspace."""
     with target.client() as client:
         client.delete_file(workspace, path, recursive=recursive)
-    print(f"{path} is deleted")
+    show_done(target.as_json, f"{path} is deleted", deleted=path)
 
 
 @click.command()
@@ -165,7 +168,7 @@ def rm_upload(target: Target, ids: tuple[str, ...]) -> None:
     with target.client() as client:
         for each in ids:
             client.delete_upload(each)
-            print(f"{each} is deleted")
+            show_done(target.as_json, f"{each} is deleted", deleted=each)
 
 
 COMMANDS = {"files": files, "upload": upload, "uploads": uploads}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import sys
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from tfserve.cli.display import moment, note, show_json, show_table
+from tfserve.cli.display import moment, note, show_done, show_json, show_table
 from tfserve.cli.options import read_script, workspace_option
 from tfserve.cli.resource_options import RESOURCES
 from tfserve.cli.target import Target, complain, remote
@@ -102,9 +103,9 @@ def logs(target: Target, job: int, follow: bool) -> None:
     with target.client() as client:
         if follow:
             for text in client.follow_output(job):
-                _write(text)
+                _write_output(target, text)
         else:
-            _write(client.read_output(job).data.decode(errors="replace"))
+            _write_output(target, client.read_output(job).data.decode(errors="replace"))
 
 
 @click.command()
@@ -129,10 +130,7 @@ def repeat(target: Target, job: int) -> None:
     """Run a deferred prediction or a batch again, from the beginning, and print the id of the new job."""
     with target.client() as client:
         found = client.repeat_job(job)
-    if target.as_json:
-        show_json(found)
-    else:
-        print(found["id"])
+    show_done(target.as_json, str(found["id"]), **found)
 
 
 # --- parts, also for other commands
@@ -194,6 +192,11 @@ def _follow(target: Target, job: Job) -> None:
     except (KeyboardInterrupt, BrokenPipeError):
         note(f"job {job.id}: {job.cancel()}")
         raise click.Abort from None
+
+
+def _write_output(target: Target, text: str) -> None:
+    """With --json, a line of JSON for each piece."""
+    _write(json.dumps({"output": text}, ensure_ascii=False) + "\n" if target.as_json else text)
 
 
 def _write(text: str, *, to_errors: bool = False) -> None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from tfserve_client import Client
 
 ARRAYS = (".npy", ".npz")
+FORM_OPTIONS = {"name": "--input", "signature": "--signature", "top": "--top", "min_score": "--min-score"}
+"""Options that only some forms of input have."""
 
 
 @click.command()
@@ -56,12 +58,23 @@ def _predict(target: Target, client: Client, model: str, inputs: tuple[str, ...]
     if len(inputs) == 1:
         path = Path(inputs[0])
         if path.is_dir():
+            _refuse_others(options, "a folder of images", "top", "min_score")
             return _folder(target, client, model, path, **options)
         if path.suffix in ARRAYS:
+            _refuse_others(options, "arrays", "name", "signature")
             return _arrays(client, model, path, **options)
         if (document := _document(inputs[0])) is not None:
+            _refuse_others(options, "JSON", "signature")
             return _rows(client, model, document, **options)
+    _refuse_others(options, "images", "top", "min_score")
     return _images(target, client, model, [Path(each) for each in inputs], **options)
+
+
+def _refuse_others(options: dict[str, Any], form: str, *used: str) -> None:
+    """Raises `click.UsageError` for an option that says nothing about this form of input."""
+    given = next((each for each in FORM_OPTIONS if options[each] is not None and each not in used), None)
+    if given is not None:
+        raise click.UsageError(f"{FORM_OPTIONS[given]} can't be used with {form}.")
 
 
 # --- JSON
@@ -70,17 +83,21 @@ def _predict(target: Target, client: Client, model: str, inputs: tuple[str, ...]
 def _document(given: str) -> Any:
     """The JSON of an input: inline, of standard input, or of a file. None if it is something else."""
     if given == "-":
-        return _parsed(sys.stdin.read(), "standard input")
+        return _parsed(sys.stdin.buffer.read(), "standard input")
     if given.lstrip()[:1] in ("[", "{"):
         return _parsed(given, "INPUT")
-    return _parsed(_existing(Path(given)).read_text(), given) if given.endswith(".json") else None
+    return _parsed(_existing(Path(given)).read_bytes(), given) if given.endswith(".json") else None
 
 
-def _parsed(text: str, where: str) -> Any:
+def _parsed(text: str | bytes, where: str) -> Any:
     try:
         return json.loads(text)
+    except UnicodeDecodeError:
+        raise click.BadParameter(f"{where} is not a text in UTF-8.", param_hint="INPUT") from None
     except ValueError as error:
         raise click.BadParameter(f"{where} is not JSON: {error}.", param_hint="INPUT") from None
+    except RecursionError:
+        raise click.BadParameter(f"{where} has too many lists inside of each other.", param_hint="INPUT") from None
 
 
 def _rows(
@@ -90,6 +107,8 @@ def _rows(
     if not isinstance(document, dict):
         document = {"instances": document if isinstance(document, list) else [document]}
     if _is_of_v2(document):
+        if signature:
+            document = document | {"parameters": {**(document.get("parameters") or {}), "signature": signature}}
         result: Any = client.infer_json(model, document, version=version)
     else:
         unknown = document.keys() - {"instances", "inputs", "signature_name"}

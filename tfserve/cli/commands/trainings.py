@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tfserve.cli.commands.models import with_path
-from tfserve.cli.display import Bar, note, show_fields, show_json, show_table
+from tfserve.cli.display import Bar, note, show_done, show_fields, show_json, show_table
 from tfserve.cli.groups import Group
 from tfserve.cli.options import Parameter
 from tfserve.cli.resource_options import RESOURCES
@@ -104,7 +104,7 @@ def _remote(
 
             task = with_path(target, folder, upload, start)
         if detach:
-            print(task["taskId"])
+            show_done(target.as_json, task["taskId"], **task)
             return 0
         note(f"training {task['taskId']}")
         return _follow(target, client, task["taskId"], cancel=True)
@@ -216,7 +216,8 @@ def follow(target: Target, id: str) -> int:  # noqa: A002
 def cancel(target: Target, id: str) -> None:  # noqa: A002
     """Cancel a training. Its best checkpoint is kept."""
     with target.client() as client:
-        print(f"{id}: {client.cancel_training(id)['state']}")
+        task = client.cancel_training(id)
+    show_done(target.as_json, f"{id}: {task['state']}", **task)
 
 
 @trainings.command()
@@ -236,8 +237,11 @@ def finish(target: Target, id: str) -> int:  # noqa: A002
 def resume(target: Target, id: str, detach: bool) -> int:  # noqa: A002
     """Continue a training that failed or was cancelled from its last checkpoint."""
     with target.client() as client:
-        client.resume_training(id)
-        return 0 if detach else _follow(target, client, id, cancel=True)
+        task = client.resume_training(id)
+        if not detach:
+            return _follow(target, client, id, cancel=True)
+    show_done(target.as_json, task["taskId"], **task)
+    return 0
 
 
 @trainings.command()
@@ -262,12 +266,16 @@ def download(target: Target, id: str, path: str, destination: Path | None) -> No
     """Download a file of the result to the local file or folder DESTINATION. Without PATH, lists the files."""
     with target.client() as client:
         if not path or path.endswith("/"):
-            print("\n".join(client.list_artifacts(id, path.rstrip("/"))))
+            found = client.list_artifacts(id, path.rstrip("/"))
+            show_done(target.as_json, "\n".join(found), files=found)
             return
         file = destination or Path()
         file = file / Path(path).name if file.is_dir() else file
         size = client.download_artifact(id, path, file)
-    note(f"{file}: {size} bytes")
+    if target.as_json:
+        show_json({"file": str(file), "size": size})
+    else:
+        note(f"{file}: {size} bytes")
 
 
 COMMANDS = {"train": train, "trainings": trainings}

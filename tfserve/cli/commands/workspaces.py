@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from tfserve.cli.display import show_json, show_table
+from tfserve.cli.display import show_done, show_json, show_table
 from tfserve.cli.groups import Group
 from tfserve.cli.options import workspace_argument, workspace_names
 from tfserve.cli.resource_options import RESOURCES
@@ -64,10 +64,7 @@ def create(
     limits = {name: value for name, value in {"memory": memory, "job_time": job_time}.items() if value is not None}
     with target.client() as client:
         made = client.create_workspace(name, type=1 if thread else 0, limits=limits or None, resources=resources)
-    if target.as_json:
-        show_json({"name": made})
-    else:
-        print(made)
+    show_done(target.as_json, made, name=made)
 
 
 @workspaces.command()
@@ -77,7 +74,7 @@ def restart(target: Target, workspace: str) -> None:
     """Restart a workspace: cancels the running job, deletes the variables, keeps queue and model."""
     with target.client() as client:
         client.restart_workspace(workspace)
-    print(f"{workspace} is restarted")
+    show_done(target.as_json, f"{workspace} is restarted", restarted=workspace)
 
 
 @workspaces.command()
@@ -94,10 +91,10 @@ def destroy(target: Target, names: tuple[str, ...], every: bool, yes: bool) -> i
     with target.client() as client:
         for name in names:
             client.destroy_workspace(name)
-            print(f"{name} is destroyed")
+            show_done(target.as_json, f"{name} is destroyed", destroyed=name)
         if every:
             client.destroy_workspace()
-            print("all workspaces are destroyed")
+            show_done(target.as_json, "all workspaces are destroyed", destroyed="all")
     return 0
 
 

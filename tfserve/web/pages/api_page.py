@@ -13,5 +13,5 @@ from tfserve.web.pages.rendering import page
 @csrf_exempt
 @require_safe
 async def reference(request: ASGIRequest) -> HttpResponse:
-    """The page without the document, which its script reads."""
-    return await page(request, "pages/api.html", {"section": "api"})
+    """The page without the document, which its script reads. Swagger UI brings the element `main`."""
+    return await page(request, "pages/api.html", {"section": "api", "main_element": "div"})

@@ -13,6 +13,8 @@ from tfserve.web.pages.templatetags.units import percent
 
 TEXT_SHARE = 24
 """The width of an image in heights of its texts."""
+MAX_BOXES = 20
+"""Of each kind in one image: more would cover it."""
 
 
 class DrawnBox(NamedTuple):
@@ -64,7 +66,7 @@ def read(folder: Path, url: str, labels: Sequence[str]) -> list[BoxExample]:
 
 def _example(row: Mapping[str, Any], url: str, labels: Sequence[str]) -> BoxExample:
     size = row["width"] / TEXT_SHARE
-    true, predicted = row["true"], row["predicted"]
+    true, predicted = row["true"][:MAX_BOXES], row["predicted"][:MAX_BOXES]
 
     def named(each: Mapping[str, Any]) -> str:
         return f"{labels[each['label']]} {percent(each['score'])}"

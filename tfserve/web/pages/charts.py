@@ -10,6 +10,9 @@ WIDTH, HEIGHT = 320.0, 160.0
 LEFT, RIGHT, TOP, BOTTOM = 40.0, 8.0, 8.0, 22.0
 """Margins of a chart with axes, for its labels."""
 SPARK_WIDTH, SPARK_HEIGHT = 160.0, 36.0
+Points = list[tuple[int, float]]
+MAX_POINTS = 50
+"""A line with more would show no more, on its width."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,8 @@ def chart(title: str, series: Mapping[str, Sequence[float]]) -> Chart | None:
     known = {name: values for name, values in series.items() if any(map(math.isfinite, values))}
     if not known:
         return None
-    finite = [value for values in known.values() for value in values if math.isfinite(value)]
+    shown = {name: _thinned(values) for name, values in known.items()}
+    finite = [value for points in shown.values() for _, value in points]
     ticks = _ticks(min(finite), max(finite))
     low, high = min(ticks[0], *finite), max(ticks[-1], *finite)
     steps = max(map(len, known.values()))
@@ -65,10 +69,10 @@ def chart(title: str, series: Mapping[str, Sequence[float]]) -> Chart | None:
     def y(value: float) -> float:
         return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (value - low) / ((high - low) or 1.0)
 
-    lines = [_line(name, values, x, y) for name, values in known.items()]
+    lines = [_line(name, points, known[name], x, y) for name, points in shown.items()]
     rows = [Mark(round(y(tick), 1), f"{tick:.4g}") for tick in ticks]
-    shown = sorted({0, steps // 2, steps - 1}) if steps > 2 else range(steps)
-    return Chart(title, lines, rows, [Mark(round(x(index), 1), str(index + 1)) for index in shown])
+    labelled = sorted({0, steps // 2, steps - 1}) if steps > 2 else range(steps)
+    return Chart(title, lines, rows, [Mark(round(x(index), 1), str(index + 1)) for index in labelled])
 
 
 def spark(values: Sequence[float], least: float = 0.0) -> str:
@@ -82,9 +86,27 @@ def spark(values: Sequence[float], least: float = 0.0) -> str:
     )
 
 
-def _line(name: str, values: Sequence[float], x: Callable[[float], float], y: Callable[[float], float]) -> Line:
-    points = [(round(x(n), 1), round(y(value), 1)) for n, value in enumerate(values) if math.isfinite(value)]
+def _line(
+    name: str, shown: Points, values: Sequence[float], x: Callable[[float], float], y: Callable[[float], float]
+) -> Line:
+    points = [(round(x(n), 1), round(y(value), 1)) for n, value in shown]
     return Line(name, " ".join(f"{a},{b}" for a, b in points), points[-1] if points else None, values)
+
+
+def _thinned(values: Sequence[float]) -> Points:
+    """The finite values with their steps. Of many, the lowest and the highest of each piece of the line, so that its
+    peaks stay, and both ends."""
+    if len(values) <= MAX_POINTS:
+        return [(n, value) for n, value in enumerate(values) if math.isfinite(value)]
+    pieces, count = MAX_POINTS // 2 - 1, len(values)
+    kept = {n for n in (0, count - 1) if math.isfinite(values[n])}
+    for index in range(pieces):
+        begin = index * count // pieces
+        piece = [*values[begin : (index + 1) * count // pieces]]
+        finite = piece if all(map(math.isfinite, piece)) else [value for value in piece if math.isfinite(value)]
+        if finite:
+            kept |= {begin + piece.index(min(finite)), begin + piece.index(max(finite))}
+    return [(n, values[n]) for n in sorted(kept)]
 
 
 def _ticks(low: float, high: float) -> list[float]:

@@ -37,22 +37,22 @@ def job_name(kind: str, beginning: str | None, project: str | None = None) -> st
         case JobKind.TRAIN:
             return f"train {PurePath(project).name}" if project else "train"
         case JobKind.DEPLOY | JobKind.UPDATE:
-            return f"{kind} {_model_name(_member(text, 'path'))}".strip()
+            return f"{kind} {_model_name(member(text, 'path'))}".strip()
         case JobKind.PREDICT:
             return f"predict {', '.join(_fetches(text))}".strip()
         case JobKind.BATCH:
-            return f"batch {_member(text, 'model')}".strip()
+            return f"batch {member(text, 'model')}".strip()
         case JobKind.DEFERRED:
-            found = MODEL_IN_PATH.search(_member(text, "path"))
+            found = MODEL_IN_PATH.search(member(text, "path"))
             return f"predict {unquote(found.group(1))}" if found else "predict"
         case _:
             return str(kind)
 
 
 def _script_name(request: str) -> str:
-    if file := _member(request, "file"):
+    if file := member(request, "file"):
         return PurePath(file).name
-    return _shortened(first_meaningful_line(_member(request, "text")) or "script")
+    return _shortened(first_meaningful_line(member(request, "text")) or "script")
 
 
 def first_meaningful_line(script: str) -> str:
@@ -81,7 +81,7 @@ def _fetches(request: str) -> list[str]:
         return []
 
 
-def _member(request: str, name: str) -> str:
+def member(request: str, name: str) -> str:
     """The text of a member of a JSON object that may be cut off; empty if the object does not have it.
 
     A quotation mark inside of a text is escaped, so the member's name with its quotation marks can't be in one.

@@ -16,13 +16,17 @@ from tfserve.db.models import FINISHED, Job, ModelJob, Outcome, TrainingTask, Wo
 from tfserve.errors import Failure, NotFound
 from tfserve.ipc.messages import MODEL_KINDS, JobKind, JobState
 from tfserve.model_job_files import KEPT_REQUEST_BYTES
-from tfserve.web.pages.job_names import BEGINNING_CHARS, job_name
+from tfserve.web.pages.job_names import BEGINNING_CHARS, job_name, member
+from tfserve.web.pages.listing import fitted
 from tfserve.web.pages.page_rows import TaskRow
 
 PER_PAGE = 40
-SHOWN_CHARS = 20_000
+SHOWN_CHARS, SHOWN_BYTES = 20_000, 10_000
+"""How much of a text is read, and how much of it the page shows."""
 REQUEST_CHARS = 1_000_000
 """Larger requests are not parsed. Only their beginning is shown, as JSON."""
+FAILURE_CHARS = 4000
+"""How much of an error is read for a row of a list."""
 SEARCHED_CHARS = 400
 """How much of a request and of an error is searched."""
 REPEATABLE = (JobKind.SCRIPT, JobKind.CLEAR, JobKind.DEPLOY, JobKind.UPDATE, JobKind.UNDEPLOY, *MODEL_KINDS)
@@ -106,7 +110,7 @@ class Excerpt:
     @classmethod
     def of(cls, text: str, size: int) -> Excerpt:
         """`text` may be the beginning of a text of `size` characters."""
-        shown = text[:SHOWN_CHARS]
+        shown = fitted(text, SHOWN_BYTES)
         return cls(shown, size - len(shown))
 
 
@@ -186,17 +190,26 @@ def failures_since(hours: float, size: int) -> tuple[list[JobRow], int]:
 
 
 def _rows(jobs: Sequence[Job] | QuerySet[Job]) -> list[JobRow]:
-    return [JobRow(job, _failure(getattr(getattr(job, "outcome", None), "error", None))) for job in jobs]
+    return [JobRow(job, _failure_in_list(getattr(job, "failure", None))) for job in jobs]
+
+
+def _failure_in_list(beginning: str | None) -> Failure | None:
+    """What a list shows of an error, whose traceback may be very long."""
+    if beginning is None or len(beginning) < FAILURE_CHARS:
+        return _failure(beginning)
+    return Failure(member(beginning, "code"), member(beginning, "message"), member(beginning, "type") or None)
 
 
 def _named(jobs: QuerySet[Job]) -> QuerySet[Job]:
     """With what a row of a list shows."""
     return (
-        jobs.select_related("workspace", "outcome", "task", "model_job")
-        .annotate(beginning=Substr("request", 1, BEGINNING_CHARS))
+        jobs.select_related("workspace", "task", "model_job")
+        .annotate(
+            beginning=Substr("request", 1, BEGINNING_CHARS), failure=Substr("outcome__error", 1, FAILURE_CHARS)
+        )
         .only(
             "number", "kind", "state", "created_at", "started_at", "finished_at", "time_limit_s", "attempts",
-            "workspace__name", "outcome__error", "task__task_id", "task__project_dir",
+            "workspace__name", "task__task_id", "task__project_dir",
             "model_job__model", "model_job__progress", "model_job__size",
         )
     )  # fmt: skip

@@ -9,7 +9,7 @@ from django.views.decorators.http import require_safe
 from tfserve.errors import NotFound
 from tfserve.ipc.messages import JobKind
 from tfserve.web.database_reads import read
-from tfserve.web.pages import job_rows, listing
+from tfserve.web.pages import job_rows, listing, signature_rows
 from tfserve.web.pages.job_rows import JobFilter
 from tfserve.web.pages.rendering import PageRequest, gone, live_page
 
@@ -44,7 +44,8 @@ async def job(request: PageRequest, job_id: int) -> HttpResponse:
         found = await read(job_rows.job_page, job_id)
     except NotFound as error:
         return await gone(request, "part-job", {"message": error.message, "href": "/pages/jobs/", "label": "All jobs"})
-    context = {"page": found, "job": found.job}
+    signatures = signature_rows.shown(request.GET, found.detail.get("signatures") or {})
+    context = {"page": found, "job": found.job, "signatures": signatures}
     parts = ["pages/jobs/job.html"]
     return await live_page(request, section="jobs", name=found.row.name, parts=parts, context=context, scripts=SCRIPTS)
 

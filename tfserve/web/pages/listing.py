@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from django.http import QueryDict
+from django.utils.html import escape
 
 PLACE = ("before", "after", "offset")
 """Parameters that say which page of a list is shown. Another filter begins at the first page."""
@@ -53,13 +55,33 @@ def shown_range(query: QueryDict, field: str, size: int, total: int) -> Range:
     offset = min(number(query, field) or 0, max(0, total - 1) // size * size)
     end = min(offset + size, total)
 
-    def at(begin: int) -> str:
-        changed = query.copy()
-        changed[field] = str(begin)
-        return f"?{changed.urlencode()}"
+    newer = _at(query, field, max(0, offset - size)) if offset else ""
+    return Range(offset + 1, end, total, newer, _at(query, field, end) if end < total else "")
 
-    newer = at(max(0, offset - size)) if offset else ""
-    return Range(offset + 1, end, total, newer, at(end) if end < total else "")
+
+class Shown(NamedTuple):
+    """The rows of one page of a list, and which ones they are."""
+
+    rows: Sequence[Any]
+    range: Range
+
+
+def fitting(query: QueryDict, field: str, rows: Sequence[Any], limit: int, size: Callable[[Any], int]) -> Shown:
+    """The rows of the page that begins at `query[field]`, as many as fit into `limit` bytes, and at least one.
+
+    `size` is what a row takes on a page, so that a list of long names has shorter pages. Only rows of this page and of
+    the one before are measured, because a list may have any length.
+    """
+    begin = min(number(query, field) or 0, max(0, len(rows) - 1))
+    end = begin + _fit(rows[begin:], limit, size)
+    newer = _at(query, field, begin - _fit(rows[:begin][::-1], limit, size)) if begin else ""
+    older = _at(query, field, end) if end < len(rows) else ""
+    return Shown(rows[begin:end], Range(begin + 1, end, len(rows), newer, older))
+
+
+def escaped_size(*texts: Any) -> int:
+    """How many bytes of a page these take."""
+    return sum(len(escape(each).encode()) for each in texts)
 
 
 def link(query: QueryDict, changes: Mapping[str, str | int]) -> str:
@@ -86,3 +108,27 @@ def number(query: QueryDict, field: str) -> int | None:
 def is_filtered(query: QueryDict, fields: Iterable[str]) -> bool:
     """Whether any of these filters is set."""
     return any(query.get(field) for field in fields)
+
+
+def _at(query: QueryDict, field: str, begin: int) -> str:
+    changed = query.copy()
+    changed[field] = str(begin)
+    return f"?{changed.urlencode()}"
+
+
+def _fit(rows: Sequence[Any], limit: int, size: Callable[[Any], int]) -> int:
+    """How many of the first rows fit."""
+    used = 0
+    for count, row in enumerate(rows):
+        used += size(row)
+        if used > limit:
+            return max(1, count)
+    return len(rows)
+
+
+def fitted(text: str, limit: int) -> str:
+    """As much of the beginning of the text as takes at most `limit` bytes of a page."""
+    shown = text[:limit]
+    while (size := escaped_size(shown)) > limit:
+        shown = shown[: len(shown) * limit // size]
+    return shown

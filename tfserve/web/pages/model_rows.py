@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any, NamedTuple
 
+from django.http import QueryDict
+
 from tfserve.db.models import Deployment
 from tfserve.tensors.dtypes import DTYPES
 from tfserve.tensors.specs import Signature, TensorSpec
 from tfserve.web.pages import node_rows
+from tfserve.web.pages.listing import Shown, escaped_size, fitting
 from tfserve.web.pages.traffic import Traffic
 from tfserve.web.snippets import example_values
 
 MAX_EARLIER = 10
 IMAGE_BYTES = "image_bytes"
+MANY_FIELDS = 16
+"""A signature with more inputs has one field for all of them."""
+MAX_FIELD_CHARS, MAX_WHOLE_CHARS = 1200, 4000
+"""Longer values are not written into a form."""
+FORMS_BYTES, FORM_BYTES, FIELD_BYTES = 9000, 600, 420
+"""What the forms of a page may take together, and about what each takes without its values."""
+EARLIER_BYTES, ROW_BYTES = 5000, 900
 NAMES = {"litert": "LiteRT", "openvino": "OpenVINO", "onnxruntime": "ONNX Runtime", "tensorflow": "TensorFlow"}
 PLAIN = {
     "stateful": "Computing it changes its later outputs, and all callers share that state.",
@@ -101,9 +112,18 @@ class Field:
 
 @dataclass(frozen=True)
 class SignatureForm:
+    """`whole` is a request with all inputs as JSON, for a signature with too many inputs for fields of their own."""
+
     name: str
     fields: list[Field]
-    is_usable: bool
+    whole: str = ""
+    is_usable: bool = True
+
+    @property
+    def bytes(self) -> int:
+        """About what it takes on a page."""
+        values = sum(FIELD_BYTES + escaped_size(each.name, each.name, each.value) for each in self.fields)
+        return FORM_BYTES + 3 * escaped_size(self.name) + values + escaped_size(self.whole)
 
 
 def row(workspace: Mapping[str, Any], counted: Traffic) -> ModelRow:
@@ -111,14 +131,16 @@ def row(workspace: Mapping[str, Any], counted: Traffic) -> ModelRow:
     return ModelRow(workspace["name"], workspace["deployment"], workspace["last_deployment_failure"], counted)
 
 
-def earlier(name: str, current: str | None) -> list[Deployment]:
-    """Versions that were deployed before, newest first, each path once and without the current one."""
+def earlier(query: QueryDict, name: str, current: str | None) -> Shown:
+    """The page `?earlier=` of versions that were deployed before, newest first, each path once and without the current
+    one."""
     found = Deployment.objects.filter(workspace__name=name, version__isnull=False).order_by("-pk")
     chosen: dict[str, Deployment] = {}
     for each in found[: 5 * MAX_EARLIER]:
         if each.path != current and not each.weights:
             chosen.setdefault(each.path, each)
-    return list(chosen.values())[:MAX_EARLIER]
+    rows = list(chosen.values())[:MAX_EARLIER]
+    return fitting(query, "earlier", rows, EARLIER_BYTES, lambda each: ROW_BYTES + 3 * escaped_size(each.path, name))
 
 
 def trial_bars(deployment: Mapping[str, Any]) -> list[TrialBar]:
@@ -139,10 +161,12 @@ def trial_bars(deployment: Mapping[str, Any]) -> list[TrialBar]:
     ]
 
 
-def forms(signatures: Mapping[str, Signature], default: str) -> list[SignatureForm]:
-    """The default signature first. That of image files has a form of its own."""
+def forms(query: QueryDict, signatures: Mapping[str, Signature], default: str) -> Shown:
+    """The page `?forms=`, the default signature first. That of image files has a form of its own."""
     names = sorted((name for name in signatures if name != IMAGE_BYTES), key=lambda name: name != default)
-    return [_form(name, signatures[name]) for name in names]
+    made = functools.cache(lambda name: _form(name, signatures[name]))
+    shown = fitting(query, "forms", names, FORMS_BYTES, lambda name: made(name).bytes)
+    return Shown([made(name) for name in shown.rows], shown.range)
 
 
 def _caveat(remark: str) -> Caveat:
@@ -168,14 +192,24 @@ def _plural(count: int, noun: str, plural: str = "") -> str:
 
 
 def _form(name: str, signature: Signature) -> SignatureForm:
-    usable = not signature.method and all(spec.dtype in DTYPES for spec in signature.inputs)
-    return SignatureForm(name, [_field(spec) for spec in signature.inputs] if usable else [], usable)
+    if signature.method or any(spec.dtype not in DTYPES for spec in signature.inputs):
+        return SignatureForm(name, [], is_usable=False)
+    if len(signature.inputs) <= MANY_FIELDS:
+        return SignatureForm(name, [_field(spec) for spec in signature.inputs])
+    is_small = example_values.is_small(signature)
+    whole = json.dumps({spec.name: example_values.filled(spec) for spec in signature.inputs}) if is_small else ""
+    is_usable = 0 < len(whole) <= MAX_WHOLE_CHARS
+    return SignatureForm(name, [], whole if is_usable else "", is_usable)
 
 
 def _field(spec: TensorSpec) -> Field:
     sizes = example_values.shape(spec)
     count, is_text = prod(sizes), DTYPES[spec.dtype].kind == "string"
-    way = "one" if count == 1 and not spec.part else "json" if count <= example_values.FEW else "fill"
-    value = example_values.literal(spec) if way != "json" else example_values.filled(spec)
-    text = value if is_text and way == "one" else json.dumps(value)
+    written = json.dumps(example_values.filled(spec)) if count <= example_values.FEW else ""
+    way = "one" if count == 1 and not spec.part else "json" if 0 < len(written) <= MAX_FIELD_CHARS else "fill"
+    if way == "json":
+        text = written
+    else:
+        value = example_values.literal(spec)
+        text = str(value) if is_text else json.dumps(value)
     return Field(spec.name, spec.dtype, spec.shape, way, text, len(sizes), ",".join(map(str, sizes)), is_text, count)

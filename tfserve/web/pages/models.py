@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import zipfile
 from pathlib import Path
 from typing import Any, cast
 
-from django.http import Http404, HttpResponse
+from django.http import Http404, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
@@ -16,7 +15,7 @@ from tfserve.errors import NotFound
 from tfserve.ipc.messages import FindWorkspaces, GetModelHistory, GetWorkspace, ListWorkspaces
 from tfserve.models.formats import HELD_OUT_IMAGES
 from tfserve.web.database_reads import read
-from tfserve.web.pages import listing, model_rows
+from tfserve.web.pages import listing, model_rows, signature_rows
 from tfserve.web.pages.middleware import permissions
 from tfserve.web.pages.model_rows import NAMES
 from tfserve.web.pages.rendering import PageRequest, gone, live_page, supervisor_of
@@ -25,7 +24,8 @@ from tfserve.web.predictions.live_models import Model, Models
 from tfserve.web.snippets import calls
 
 RUNTIMES = [(name, NAMES[name]) for name in ("tensorflow", "openvino", "litert", "onnxruntime")]
-PER_PAGE = 50
+PER_PAGE = 20
+SHOWN_NAMES = 40
 MAX_SAMPLES = 6
 SHIPPED_SAMPLES = ("cat", "coffee", "rocket")
 SUFFIXES = {".jpeg": "image/jpeg", ".jpg": "image/jpeg", ".png": "image/png", ".webp": "image/webp",
@@ -50,7 +50,7 @@ async def model_list(request: PageRequest) -> HttpResponse:
     context = {
         "rows": [model_rows.row(each, traffic(history.models[each["name"]])) for each in found.workspaces],
         "shown": listing.shown_range(query, "offset", PER_PAGE, found.total),
-        "query": text, "runtimes": RUNTIMES, "names": names[:PER_PAGE],
+        "query": text, "runtimes": RUNTIMES, "names": names[:SHOWN_NAMES],
     }  # fmt: skip
     return await live_page(
         request, section="models", name="Models", parts=["pages/models/list.html"], context=context,
@@ -75,7 +75,7 @@ async def model(request: PageRequest, name: str) -> HttpResponse:
     context: dict[str, Any] = {
         "row": row,
         "model": row.deployment,
-        "earlier": await read(model_rows.earlier, name, path),
+        "earlier": await read(model_rows.earlier, request.GET, name, path),
     }
     if row.deployment:
         context["trials"] = model_rows.trial_bars(row.deployment)
@@ -114,25 +114,32 @@ async def sample(request: PageRequest, name: str, number: int) -> HttpResponse:
     return HttpResponse(content, content_type=media, headers={"Cache-Control": "private, max-age=3600"})
 
 
+@csrf_exempt
+@require_safe
+async def classes(request: PageRequest, name: str) -> HttpResponse:
+    """The names of the values in a mask, for the page that draws one. They may be many."""
+    live = _live_model(request, name)
+    if live is None:
+        raise Http404("No model is deployed here.")
+    image = live.info.image or {}
+    labels = image.get("display") or image.get("labels") or []
+    numbers = image.get("mask_values") or range(len(labels))
+    return JsonResponse(dict(zip(map(str, numbers), labels, strict=False)))
+
+
 # --- parts
 
 
 def _usage(request: PageRequest, live: Model) -> dict[str, Any]:
     """What the parts show that try a model and call it."""
-    image = live.info.image or {}
-    labels = image.get("display") or image.get("labels") or []
-    numbers = image.get("mask_values") or list(range(len(labels)))
     own = [f"samples/{number}" for number in range(len(_sample_names(live)))]
-    default = live.default_signature
     return {
         "takes_images": calls.IMAGE_BYTES in live.signatures,
         "samples": own,
         "shipped": () if own else SHIPPED_SAMPLES,
-        "classes": json.dumps(dict(zip(map(str, numbers), labels, strict=False))),
-        "forms": model_rows.forms(live.signatures, default),
-        "default_signature": default,
+        "forms": model_rows.forms(request.GET, live.signatures, live.default_signature),
         "usages": calls.usages(live, request.build_absolute_uri("/").rstrip("/")),
-        "signatures": live.info.signatures,
+        "signatures": signature_rows.shown(request.GET, live.info.signatures),
     }
 
 

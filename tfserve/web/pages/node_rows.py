@@ -7,11 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from django.http import QueryDict
+
 from tfserve.ipc.messages import NodeStatus, RunningWorker
+from tfserve.web.pages.listing import Shown, escaped_size, fitting
 from tfserve.web.pages.templatetags.units import size
 
 ROLES = {"script": "scripts of", "model": "model", "train": "training", "host": "workspaces of type 1"}
-MAX_RUNS = 40
+MAX_RUNS, MAX_PIDS = 40, 8
+NODES_BYTES, GONE_BYTES = 30_000, 10_000
+"""What the lists may take."""
 
 
 class Runs(NamedTuple):
@@ -62,8 +67,18 @@ class NodeRow:
         return len(self.node.runs) - sum(each.number for each in self.runs)
 
 
-def rows(nodes: Sequence[NodeStatus]) -> list[NodeRow]:
-    return [NodeRow(each) for each in nodes]
+def present(query: QueryDict, nodes: Sequence[NodeStatus]) -> Shown:
+    """The page `?nodes=` of the machines that are not gone."""
+    rows = [NodeRow(each) for each in nodes if each.state != "gone"]
+    return fitting(query, "nodes", rows, NODES_BYTES, _row_size)
+
+
+def gone(query: QueryDict, nodes: Sequence[NodeStatus]) -> Shown:
+    """The page `?gone=` of those that are."""
+    rows = [each for each in nodes if each.state == "gone"]
+    return fitting(
+        query, "gone", rows, GONE_BYTES, lambda each: 450 + escaped_size(each.name, each.address, each.reason)
+    )
 
 
 def nodes_of(deployment: Mapping[str, Any]) -> str:
@@ -76,8 +91,15 @@ def nodes_of(deployment: Mapping[str, Any]) -> str:
 
 def _runs(role: str, name: str, workers: Sequence[RunningWorker]) -> Runs:
     page = {"script": "workspace", "model": "model", "train": "training"}.get(role, "")
-    pids = ", ".join(str(each.pid) for each in workers)
+    pids = ", ".join(str(each.pid) for each in workers[:MAX_PIDS]) + (" …" if len(workers) > MAX_PIDS else "")
     return Runs(ROLES.get(role, role), name, len(workers), pids, page)
+
+
+def _row_size(row: NodeRow) -> int:
+    runs = sum(110 + escaped_size(each.what, each.name, each.name, each.pids) for each in row.runs)
+    others = sum(40 + escaped_size(*each) for each in row.others)
+    node = row.node
+    return 1100 + runs + others + escaped_size(node.name, node.name, node.address, node.http, node.http, node.reason)
 
 
 def _of(node: NodeStatus, resource: str) -> str:

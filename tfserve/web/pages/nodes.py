@@ -18,8 +18,7 @@ PARTS = ("pages/nodes/table.html", "pages/nodes/former.html")
 async def nodes(request: PageRequest) -> HttpResponse:
     """Every machine; without a cluster, this one."""
     found = await supervisor_of(request).ask(GetNodes())
-    present = [each for each in found if each.state != "gone"]
-    context = {"rows": node_rows.rows(present), "gone": [each for each in found if each.state == "gone"]}
+    context = {"present": node_rows.present(request.GET, found), "gone": node_rows.gone(request.GET, found)}
     return await live_page(
         request,
         section="nodes",

@@ -35,9 +35,11 @@ async def overview(request: PageRequest) -> HttpResponse:
     busy = [each["name"] for each in server["workspaces"] if each["running"] or each["JOB_COUNT"]]
     queue = await read(job_rows.active_jobs, busy, SHOWN_ROWS)
     models = [each for each in server["workspaces"] if each["deployment"] or each["last_deployment_failure"]]
+    problems = _problems(server)
     context = {
         "server": server,
-        "problems": _problems(server),
+        "problems": problems[:SHOWN_ROWS],
+        "problems_total": len(problems),
         "models": models[:SHOWN_ROWS],
         "models_total": len(models),
         "serving_total": sum(each["deployment"] is not None for each in models),

@@ -22,8 +22,9 @@ from tfserve.web.supervisor_client import SupervisorClient
 SCRIPTS = ("morph", "times", "live", "output", "actions")
 """Modules of every live page, in `static/pages`."""
 UNCHANGED = 204
-KEPT_TEXT = re.compile(r"(\sdata-kept>)[^<]*")
-"""Text that the page's scripts keep up to date, such as `3 min ago`: when only that differs, a part is unchanged."""
+KEPT_TEXT = re.compile(r"(\sdata-(?:kept|quiet)>)[^<]*")
+"""Text that the page's scripts keep up to date, such as `3 min ago`, or that always changes, such as free memory: when
+only that differs, a part is unchanged."""
 
 
 class Section(NamedTuple):

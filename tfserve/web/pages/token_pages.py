@@ -12,13 +12,15 @@ from django.views.decorators.http import require_http_methods, require_safe
 from tfserve.access import durations
 from tfserve.access.principals import ASSIGNABLE, PRINCIPAL
 from tfserve.errors import Invalid, TFserveError
-from tfserve.ipc.messages import CreateToken, ListTokens, NewToken, RevokeToken, RotateToken
-from tfserve.web.access.audit_log import AuditLog
+from tfserve.ipc.messages import CreateToken, ListTokens, NewToken, RevokeToken, RotateToken, TokenInfo
+from tfserve.web.access.audit_log import AuditEntry, AuditLog
 from tfserve.web.http.responses import status_of
+from tfserve.web.pages.listing import escaped_size, fitting
 from tfserve.web.pages.rendering import page
 
 GRACE_S = 24 * 3600.0
-ENTRIES = 100
+ENTRIES, ENTRIES_BYTES = 1000, 40_000
+TOKENS_BYTES = 40_000
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -30,8 +32,9 @@ async def tokens(request: ASGIRequest) -> HttpResponse:
             made = await _change(request)
         except TFserveError as error:
             problem, status = error.message, status_of(error)
+    known = await request.scope["line"].ask(ListTokens())
     context = {
-        "tokens": await request.scope["line"].ask(ListTokens()),
+        "tokens": fitting(request.GET, "tokens", known, TOKENS_BYTES, _token_size),
         "scopes": list(ASSIGNABLE),
         "made": made,
         "problem": problem,
@@ -45,7 +48,8 @@ async def audit(request: ASGIRequest) -> HttpResponse:
     """The last entries, newest first."""
     log: AuditLog = request.scope["audit"]
     entries = await asyncio.to_thread(log.last, ENTRIES)
-    return await page(request, "pages/audit.html", {"entries": entries, "section": "settings"})
+    shown = fitting(request.GET, "entries", entries, ENTRIES_BYTES, _entry_size)
+    return await page(request, "pages/audit.html", {"entries": shown, "section": "settings"})
 
 
 async def _change(request: ASGIRequest) -> NewToken | None:
@@ -76,3 +80,12 @@ def _creation(name: str, form: Any) -> CreateToken:
         expires_s=durations.seconds(expires, "expires") if expires else None,
         created_by=PRINCIPAL.get().name,
     )
+
+
+def _token_size(token: TokenInfo) -> int:
+    return 1100 + 4 * escaped_size(token.name) + escaped_size(*token.scopes, ", ".join(token.workspaces or [])[:300])
+
+
+def _entry_size(entry: AuditEntry) -> int:
+    resource = sum(5 + escaped_size(name, str(value)[:200]) for name, value in entry.resource.items())
+    return 380 + resource + escaped_size(entry.who, (entry.error or "")[:200])

@@ -16,7 +16,7 @@ from tfserve.db import training_tasks
 from tfserve.db.models import TrainingTask
 from tfserve.errors import NotFound
 from tfserve.web.database_reads import read
-from tfserve.web.pages import listing, training_rows
+from tfserve.web.pages import listing, training_lists, training_rows
 from tfserve.web.pages.page_rows import METRICS, TaskRow
 from tfserve.web.pages.rendering import PageRequest, live_page, page
 from tfserve.web.pages.templatetags.units import percent
@@ -74,8 +74,25 @@ async def training(request: PageRequest, task_id: str) -> HttpResponse:
     context |= await read(_details, request, task, result)
     return await live_page(
         request, section="trainings", name=context["title"], context=context, parts=PARTS,
-        template="pages/trainings/training.html", scripts=("deploy",),
+        template="pages/trainings/training.html", scripts=("deploy", "matrix"),
     )  # fmt: skip
+
+
+@csrf_exempt
+@require_safe
+async def readme(request: PageRequest, task_id: str) -> HttpResponse:
+    """The README of a result: a page, or what the page of the training shows when it is opened there."""
+    try:
+        task = await read(training_tasks.find, task_id)
+    except NotFound as error:
+        raise Http404(error.message) from None
+    result = await asyncio.to_thread(training_rows.result_of, task)
+    if result is None or not result.has_readme:
+        raise Http404("This training has no README.")
+    if request.htmx:
+        return HttpResponse(await asyncio.to_thread(lambda: result.readme))
+    context = {"result": result, "task_id": task_id, "section": "trainings"}
+    return await page(request, "pages/trainings/readme_page.html", context)
 
 
 def _details(request: ASGIRequest, task: TrainingTask, result: TrainingResult | None) -> dict[str, Any]:
@@ -83,19 +100,15 @@ def _details(request: ASGIRequest, task: TrainingTask, result: TrainingResult | 
     project = TaskRow(task).project
     metrics = task.metrics or {}
     history = result.history if result is not None else metrics.get("history") or {}
-    true, predicted = listing.number(request.GET, "true"), listing.number(request.GET, "predicted")
-    details: dict[str, Any] = {
+    return {
         "title": f"{task.train_type.capitalize()} of {project}",
         "curves": training_rows.curves(history),
         "quality": [(_capitalized(METRICS[name]), percent(metrics[name])) for name in PERCENT if name in metrics],
         "comparison": training_rows.comparison(task),
         "workspace": slugify(task.project_id) or "model",
+        "lists": training_lists.lists(request.GET, task, result),
+        **(training_lists.cell(request.GET, result) if result is not None else {}),
     }
-    if result is not None and true is not None and predicted is not None:
-        details["cell"] = (true, predicted)
-        details["cell_images"] = result.of_cell(true, predicted)
-        details["cell_names"] = [result.labels[n] for n in (true, predicted) if n < len(result.labels)]
-    return details
 
 
 def _capitalized(words: str) -> str:

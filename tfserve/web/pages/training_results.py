@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+import msgspec
 from django.utils.safestring import SafeString
 from markdown_it import MarkdownIt
 
@@ -18,14 +21,18 @@ from tfserve.training.report.mask_examples import EXAMPLES_FILE, PARTS
 from tfserve.training.report.single_images import HELD_OUT_FILE
 from tfserve.web.pages import box_examples
 from tfserve.web.pages.box_examples import BoxExample
+from tfserve.web.pages.listing import escaped_size
 
-MAX_MATRIX = 30
-"""More classes than this are shown as a list of what is confused most."""
+MAX_MATRIX, MATRIX_BYTES = 30, 14_000
+"""Of more classes, or if the matrix takes more, a list of what is confused most is shown instead."""
+CELL_BYTES, EMPTY_CELL_BYTES, LABEL_BYTES = 65, 4, 55
 MAX_SHOWN = 60
 MAX_MISTAKES = 24
-MAX_PAIRS = 20
+MAX_PAIRS = 12
 HEAT_STEPS = 10
-MAX_README_BYTES = 200_000
+README_BYTES = 50_000
+KEPT_RESULTS, KEPT_HISTORIES = 4, 100
+"""Kept in memory, because an open page is made again at each change."""
 TABLE = '<div class="scroll" tabindex="0" role="group" aria-label="Table"><table>'
 """Wide tables scroll, also with the keyboard."""
 
@@ -93,12 +100,12 @@ class TrainingResult:
 
     @classmethod
     def read(cls, task_id: str, folder: Path) -> TrainingResult | None:
-        """None if there is no result."""
+        """None if there is no result. A result does not change, and its matrix may have a million cells."""
+        file = folder / "metrics.json"
         try:
-            metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+            return _read(task_id, file, file.stat().st_mtime_ns)
         except (OSError, ValueError):
             return None
-        return cls(task_id, folder, f"/tasks/{task_id}/artifacts/", metrics)
 
     @property
     def labels(self) -> list[str]:
@@ -109,7 +116,7 @@ class TrainingResult:
         history: dict[str, list[float]] = self.metrics.get("epochs", {}).get("history") or {}
         return history
 
-    @property
+    @cached_property
     def per_class(self) -> list[dict[str, Any]]:
         """The metrics of each class, with the label as the user writes it."""
         rows = self.metrics.get("per_class") or []
@@ -125,11 +132,11 @@ class TrainingResult:
         found: list[dict[str, Any]] = self.metrics.get("exports") or []
         return found
 
-    @property
+    @cached_property
     def matrix(self) -> list[tuple[str, list[Cell]]]:
-        """The rows of the confusion matrix with the true label; empty if there are too many classes."""
+        """The rows of the confusion matrix with the true label; empty if there is too much to show."""
         counts = self.metrics.get("confusion_matrix") or []
-        if len(counts) > MAX_MATRIX:
+        if len(counts) > MAX_MATRIX or self._matrix_bytes(counts) > MATRIX_BYTES:
             return []
         return [(self.labels[true], self._cells(true, row)) for true, row in enumerate(counts)]
 
@@ -138,11 +145,13 @@ class TrainingResult:
         """Whether the cells of the confusion matrix count images. Those of a segmentation count pixels."""
         return "accuracy" in self.metrics
 
-    @property
+    @cached_property
     def pairs(self) -> list[Pair]:
         """What was confused most."""
         counts = self.metrics.get("confusion_matrix") or []
-        wrong = [(n, t, p) for t, row in enumerate(counts) for p, n in enumerate(row) if n and t != p]
+        wrong = [
+            (n, t, p) for t, row in enumerate(counts) if sum(row) > row[t] for p, n in enumerate(row) if n and t != p
+        ]
         wrong.sort(key=lambda each: -each[0])
         return [Pair(self.labels[t], self.labels[p], n, (t, p)) for n, t, p in wrong[:MAX_PAIRS]]
 
@@ -163,7 +172,7 @@ class TrainingResult:
         found = [each for each in self.predictions if (each.true, each.predicted) == (labels[true], labels[predicted])]
         return sorted(found, key=lambda each: -each.score)[:MAX_SHOWN]
 
-    @property
+    @cached_property
     def mistakes(self) -> list[Prediction]:
         """The worst first."""
         return sorted((each for each in self.predictions if each.is_wrong), key=lambda each: -each.score)[:MAX_MISTAKES]
@@ -208,14 +217,24 @@ class TrainingResult:
 
     @property
     def readme(self) -> SafeString:
-        """README.md as HTML. Its HTML is shown as text."""
+        """The beginning of README.md as HTML. Its HTML is shown as text."""
         try:
-            text = (self.folder / "README.md").read_text(encoding="utf-8")[:MAX_README_BYTES]
+            text = (self.folder / "README.md").read_text(encoding="utf-8")
         except (OSError, ValueError):
             return SafeString("")
-        html: str = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
-        html = html.replace("<th></th>", "<td></td>").replace("<table>", TABLE).replace("</table>", "</table></div>")
+        html, shown = _html(text), text
+        while (size := len(html.encode())) > README_BYTES:
+            shown = shown[: shown.rfind("\n", 0, len(shown) * README_BYTES // size)]
+            html = _html(f"{shown}\n\n…")
         return SafeString(html)
+
+    @property
+    def has_readme(self) -> bool:
+        return (self.folder / "README.md").is_file()
+
+    def _matrix_bytes(self, counts: Sequence[Sequence[int]]) -> int:
+        cells = [CELL_BYTES if each else EMPTY_CELL_BYTES for each in chain.from_iterable(counts)]
+        return sum(cells) + sum(LABEL_BYTES + 2 * escaped_size(each) for each in self.labels)
 
     def _cells(self, true: int, row: Sequence[int]) -> list[Cell]:
         total = sum(row) or 1
@@ -232,5 +251,23 @@ class TrainingResult:
         return Prediction(url, row["file"], row["true"], row["predicted"], float(row["score"]))
 
 
+@functools.lru_cache(maxsize=KEPT_RESULTS)
+def _read(task_id: str, file: Path, _: int) -> TrainingResult:
+    metrics = msgspec.json.decode(file.read_bytes())
+    return TrainingResult(task_id, file.parent, f"/tasks/{task_id}/artifacts/", metrics)
+
+
+@functools.lru_cache(maxsize=KEPT_HISTORIES)
+def history_at(folder: Path) -> Mapping[str, Sequence[float]]:
+    """How the metrics of the result in `folder` developed; empty without a result."""
+    found = TrainingResult.read("", folder)
+    return found.history if found is not None else {}
+
+
 def _bin_label(each: Mapping[str, Any]) -> str:
     return f"{each['from']:.0%} to {each['to']:.0%} sure: right in {each['accuracy']:.0%} of {each['images']} images"
+
+
+def _html(markdown: str) -> str:
+    html: str = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
+    return html.replace("<th></th>", "<td></td>").replace("<table>", TABLE).replace("</table>", "</table></div>")

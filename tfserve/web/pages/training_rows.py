@@ -15,7 +15,7 @@ from tfserve.training.dataset.project_folders import MODELS, results_folder
 from tfserve.training.recipes.parameters import TABLES, Parameter
 from tfserve.web.pages.charts import Chart, chart
 from tfserve.web.pages.page_rows import METRICS, TaskRow
-from tfserve.web.pages.training_results import TrainingResult
+from tfserve.web.pages.training_results import TrainingResult, history_at
 
 PAGE_SIZE = 25
 MAX_RUNS = 8
@@ -98,7 +98,7 @@ def result_of(task: TrainingTask) -> TrainingResult | None:
     """The result of a task that is done."""
     if task.model_path is None:
         return None
-    return TrainingResult.read(task.task_id, results_folder(Path(task.project_dir)) / MODELS / task.task_id)
+    return TrainingResult.read(task.task_id, _folder(task))
 
 
 def curves(history: Mapping[str, Sequence[float]]) -> list[Chart]:
@@ -138,6 +138,10 @@ def comparison(task: TrainingTask) -> Comparison | None:
 # --- parts
 
 
+def _folder(task: TrainingTask) -> Path:
+    return results_folder(Path(task.project_dir)) / MODELS / task.task_id
+
+
 def _field(parameter: Parameter) -> ParameterField:
     return ParameterField(parameter, LABELS.get(parameter.name, parameter.name.replace("_", " ").capitalize()))
 
@@ -153,8 +157,7 @@ def _compared(tasks: Sequence[TrainingTask]) -> Chart | None:
     """The loss on the selection images, or else on the training images."""
     series = {}
     for task in tasks:
-        result = result_of(task)
-        history = result.history if result is not None else {}
+        history = history_at(_folder(task)) if task.model_path is not None else {}
         values = history.get("val_loss") or history.get("loss")
         if values:
             series[task.task_id[:6]] = values

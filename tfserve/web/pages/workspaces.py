@@ -20,13 +20,14 @@ from tfserve.web.http.disk_writer import on_disk
 from tfserve.web.http.guarded_folder import FolderEntry, GuardedFolder
 from tfserve.web.pages import job_rows, listing
 from tfserve.web.pages.job_rows import JobRow
+from tfserve.web.pages.listing import escaped_size
 from tfserve.web.pages.rendering import PageRequest, gone, live_page, supervisor_of
 from tfserve.web.pages.variable_rows import VariableRow, variable_rows
 
 PER_PAGE = 40
 STATES = {"": "All", "BUSY": "Busy", "IDLE": "Idle", "INITIAL": "Starting", "EXCEPT": "Failed"}
-SHOWN_JOBS, SHOWN_VARIABLES, SHOWN_FILES = 10, 40, 30
-"""With this many of each, the page of a workspace is below 60 kB."""
+SHOWN_JOBS, VARIABLES_BYTES, FILES_BYTES = 8, 14_000, 13_000
+"""With these, the page of a workspace is below 60 kB, whatever its names and values are."""
 
 
 @csrf_exempt
@@ -61,17 +62,17 @@ async def workspace(request: PageRequest, name: str) -> HttpResponse:
         return await gone(request, "part-status", link)
     query = request.GET
     files = await _files(Path(status["folder"]), query.get("folder", ""))
-    variables_range = listing.shown_range(query, "variables", SHOWN_VARIABLES, len(records.variables))
-    files_range = listing.shown_range(query, "files", SHOWN_FILES, len(files.entries))
+    variables = listing.fitting(query, "variables", records.variables, VARIABLES_BYTES, _variable_size)
+    entries = listing.fitting(query, "files", files.entries, FILES_BYTES, _entry_size)
     context = {
         "workspace": status,
         "label": STATES[status["STATUS"]],
         "records": records,
-        "variables": records.variables[variables_range.first - 1 : variables_range.last],
-        "variables_range": variables_range,
+        "variables": variables.rows,
+        "variables_range": variables.range,
         "files": files,
-        "entries": files.entries[files_range.first - 1 : files_range.last],
-        "files_range": files_range,
+        "entries": entries.rows,
+        "files_range": entries.range,
         "name_in_url": quote(name, safe=""),
         "path_in_url": quote(files.path),
     }
@@ -126,3 +127,11 @@ async def _files(root: Path, folder: str) -> Files:
     except TFserveError as error:
         return Files(path=f"{path}/", parent=parent, entries=[], problem=error.message)
     return Files(f"{path}/" if path else "", parent, entries)
+
+
+def _variable_size(row: VariableRow) -> int:
+    return 300 + 6 * escaped_size(row.name) + escaped_size(row.excerpt)
+
+
+def _entry_size(entry: FolderEntry) -> int:
+    return 450 + 3 * escaped_size(entry.name) + 3 * len(quote(entry.name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -15,6 +16,8 @@ from tfserve.web.snippets.languages import HttpCall, Snippet, snippets
 JSON = "application/json"
 REQUEST_FILE, IMAGE_FILE, MASK_FILE = "request.json", "image.jpg", "mask.png"
 IMAGE_BYTES = "image_bytes"
+MAX_BODY_CHARS = 400
+"""A longer example is a file to download: the programs in all languages repeat it."""
 
 
 class Usage(NamedTuple):
@@ -32,11 +35,10 @@ def usages(model: Model, origin: str) -> list[Usage]:
     _, signature = chosen_signature(model)
     found = []
     if signature is not None:
-        is_small = example_values.is_small(signature)
         first = "The JSON protocol of TensorFlow Serving."
         second = "The Open Inference Protocol of KServe and Triton."
-        found.append(_json_usage("v1", first, _v1_url(model, signature, origin), v1_example(model), is_small))
-        found.append(_json_usage("v2", second, _v2_url(model, origin), v2_example(model), is_small))
+        found.append(_json_usage("v1", first, _v1_url(model, signature, origin), _short(signature, v1_example, model)))
+        found.append(_json_usage("v2", second, _v2_url(model, origin), _short(signature, v2_example, model)))
     if IMAGE_BYTES in model.signatures:
         found.append(_image_usage(model, origin))
     elif found:
@@ -73,9 +75,16 @@ def v2_example(model: Model) -> str:
     return json.dumps({**head, **example_values.v2_body(signature)})
 
 
-def _json_usage(name: str, help_: str, url: str, body: str, is_small: bool) -> Usage:
-    call = HttpCall(url, JSON, body=body) if is_small else HttpCall(url, JSON, file=REQUEST_FILE)
-    return Usage(name, name, help_, not is_small, snippets(call))
+def _short(signature: Signature, example: Callable[[Model], str], model: Model) -> str:
+    """The example, which each program repeats; empty if it is long."""
+    body = example(model) if example_values.is_small(signature) else ""
+    return body if len(body) <= MAX_BODY_CHARS else ""
+
+
+def _json_usage(name: str, help_: str, url: str, body: str) -> Usage:
+    """Without a body, the programs send one from a file."""
+    call = HttpCall(url, JSON, body=body) if body else HttpCall(url, JSON, file=REQUEST_FILE)
+    return Usage(name, name, help_, not body, snippets(call))
 
 
 def _image_usage(model: Model, origin: str) -> Usage:

@@ -33,7 +33,7 @@ MEDIA = (TEXT, "application/openmetrics-text")
 )
 async def metrics(context: Context, request: Request) -> Response:
     """The metrics of all web processes, which the supervisor collects for each request."""
-    PRINCIPAL.get().require_all_workspaces()
+    PRINCIPAL.get().require_unrestricted("These metrics are of")
     found = await context.line.ask(GetMetrics())
     # In a thread, because formatting the metrics of many models takes milliseconds and would delay predictions.
     content, content_type = await asyncio.to_thread(_write, found, request.headers.get("accept", ""))

@@ -14,13 +14,14 @@ from django.contrib.staticfiles import finders
 from django.templatetags.static import static
 from django.utils import timezone
 from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.utils.safestring import SafeString, mark_safe
 
 from tfserve import __version__
 
 register = template.Library()
 
 JUST_NOW_S = 5
+MAX_FACTS, FACT_CHARS = 20, 300
 
 
 @register.simple_tag
@@ -120,6 +121,15 @@ def ago(moment: datetime | float | str) -> SafeString:
     )  # fmt: skip
 
 
+@register.simple_tag
+def exactly(moment: datetime | float | str) -> SafeString:
+    """`2026-03-01 12:30 UTC`."""
+    exact = _datetime(moment).astimezone(UTC)
+    return format_html(
+        '<time datetime="{}">{}</time>', exact.isoformat(timespec="seconds"), f"{exact:%Y-%m-%d %H:%M} UTC"
+    )
+
+
 def _datetime(moment: datetime | float | str) -> datetime:
     if isinstance(moment, str):
         return datetime.fromisoformat(moment)
@@ -166,7 +176,8 @@ def words(name: str) -> str:
 @register.filter
 def facts(fields: dict[str, Any] | None) -> list[tuple[str, str]]:
     """Labels and values of the fields that fit on one line. Nested, empty and false values are left out."""
-    return [(words(name), _fact(name, value)) for name, value in (fields or {}).items() if _is_fact(value)]
+    found = [(name, value) for name, value in (fields or {}).items() if _is_fact(value)]
+    return [(words(name), ends(_fact(name, value), FACT_CHARS)) for name, value in found[:MAX_FACTS]]
 
 
 def _is_fact(value: Any) -> bool:
@@ -203,3 +214,26 @@ def figure(value: Any) -> str:
 def milliseconds(value: float) -> str:
     """The same as `brief`, for a latency in milliseconds."""
     return brief(value / 1000)
+
+
+@register.filter
+def code(text: str) -> SafeString:
+    """The text of an element, where only these need an escape: of a program, quotation marks are a tenth."""
+    plain = str(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return mark_safe(plain)  # noqa: S308 - escaped above
+
+
+@register.filter
+def ends(text: Any, limit: int) -> str:
+    """A long text without its middle: what an error is about is at its beginning, and often its cause at its end."""
+    shown, half = str(text), limit // 2
+    if len(shown) <= limit:
+        return shown
+    return f"{shown[:half]} … {len(shown) - 2 * half:,} characters left out … {shown[-half:]}"
+
+
+@register.filter
+def beginning(text: Any, limit: int) -> str:
+    """At most `limit` characters. Django's `truncatechars` takes a fifth of a millisecond."""
+    shown = str(text)
+    return shown if len(shown) <= limit else f"{shown[: limit - 1]}…"

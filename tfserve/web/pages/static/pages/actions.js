@@ -19,10 +19,15 @@ document.addEventListener("submit", (event) => {
   submit(form, event.submitter);
 });
 
+const pending = new WeakSet(); // buttons whose requests have no response yet: a second click sends nothing
+
 async function submit(form, submitter) {
+  const sender = submitter ?? form;
+  if (pending.has(sender)) return;
   const { confirm: question, verb, then, done } = { ...form.dataset, ...submitter?.dataset };
   if (question && !(await confirmed(question, verb ?? submitter?.textContent.trim()))) return;
   clearProblems(form);
+  pending.add(sender);
   form.setAttribute("aria-busy", "true");
   try {
     const fields = fieldsOf(form, submitter);
@@ -39,8 +44,14 @@ async function submit(form, submitter) {
   } catch (error) {
     problem(form, error);
   } finally {
+    pending.delete(sender);
     form.removeAttribute("aria-busy");
   }
+}
+
+// A form that waits for its response is not sent again by a second click.
+export function isBusy(form) {
+  return form.getAttribute("aria-busy") === "true";
 }
 
 function fieldsOf(form, submitter) {
@@ -81,25 +92,31 @@ function filled(template, fields) {
 // --- problems are shown at the field that the server names, or else at the end of the form
 
 export function problem(form, error) {
-  const input = refusedInput(form, error.failure?.detail ?? {});
+  const { detail = {}, field = detail.field } = error.failure ?? {};
+  const input = refusedInput(form, { ...detail, field });
   const message = document.createElement("p");
   message.className = "problem";
   message.id = `problem-${Math.random().toString(36).slice(2)}`;
   message.setAttribute("role", "alert");
   message.textContent = error.message;
-  if (input instanceof HTMLElement && input.type !== "hidden") {
+  if (input && isVisible(input)) {
     input.setAttribute("aria-invalid", "true");
     input.setAttribute("aria-describedby", message.id);
     input.after(message);
     input.focus();
-  } else if (form.offsetParent !== null && form.dataset.inline === undefined) form.append(message);
+  } else if (isVisible(form) && form.dataset.inline === undefined) form.append(message);
   else report(error.message, "bad");
 }
 
 // The server names the field, or shows its value: {name: "first"}.
 function refusedInput(form, { field, ...values }) {
-  const names = field ? [String(field).split(/[.[]/)[0]] : Object.keys(values);
-  return names.map((name) => form.elements[name]).find(Boolean);
+  const names = field ? [field, String(field).split(/[.[]/)[0]] : Object.keys(values);
+  return [...form.elements].find((each) => names.includes(each.dataset.input ?? each.name));
+}
+
+// Also where only its label is: a chosen file's button.
+function isVisible(element) {
+  return element.type !== "hidden" && element.getClientRects().length > 0;
 }
 
 export function clearProblems(form) {
@@ -140,6 +157,20 @@ export function confirmed(question, verb = "Continue") {
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy]");
   if (!button) return;
-  await navigator.clipboard.writeText(document.querySelector(button.dataset.copy).innerText);
-  report("Copied.");
+  const source = document.querySelector(button.dataset.copy);
+  if (await copied(source)) report("Copied.");
+  else report("The browser does not allow copying here. The text is selected: copy it with Ctrl+C.", "bad");
 });
+
+// Browsers have a clipboard on https:// and on localhost only. Elsewhere the selected text is copied.
+async function copied(source) {
+  try {
+    await navigator.clipboard.writeText(source.innerText);
+    return true;
+  } catch {
+    getSelection().selectAllChildren(source);
+    const isCopied = document.execCommand("copy");
+    if (isCopied) getSelection().removeAllRanges();
+    return isCopied;
+  }
+}

@@ -1,7 +1,7 @@
 // The console of a workspace: runs scripts as jobs, shows their output live, and keeps the scripts of this browser session.
 
 import { call } from "./api.js";
-import { clearProblems, problem, report } from "./actions.js";
+import { clearProblems, isBusy, problem, report } from "./actions.js";
 import { follow, Terminal } from "./output.js";
 
 const KEPT_ENTRIES = 20;
@@ -36,7 +36,9 @@ function browse(event, step) {
 }
 
 async function run() {
+  if (isBusy(form)) return;
   clearProblems(form);
+  form.setAttribute("aria-busy", "true");
   const script = box.value;
   try {
     const { id, job } = await call("POST", "/push_job/", { name: workspace, job: script, type: 1, timeout: 0 });
@@ -44,10 +46,12 @@ async function run() {
     entries = [...entries, entry].slice(-KEPT_ENTRIES);
     shown = entries.length;
     sessionStorage.setItem(storageKey, JSON.stringify(entries));
-    box.value = "";
+    if (box.value === script) box.value = "";
     followJob(show(entry), entry);
   } catch (error) {
     problem(form, error);
+  } finally {
+    form.removeAttribute("aria-busy");
   }
 }
 
@@ -79,8 +83,12 @@ function setState(element, state) {
 async function followJob(element, entry) {
   const output = element.querySelector("[data-text]");
   output.dataset.output = `/jobs/${entry.id}/output`;
-  await follow(output);
-  await showOutcome(element, entry);
+  try {
+    await follow(output);
+    await showOutcome(element, entry);
+  } catch (error) {
+    report(error.message, "bad");
+  }
 }
 
 async function showOutcome(element, entry) {

@@ -1,6 +1,6 @@
 // Deploys a model: uploads its files if they are on this computer, creates the workspace if it is new, and deploys.
 
-import { clearProblems, problem, put } from "./actions.js";
+import { clearProblems, isBusy, problem, put } from "./actions.js";
 import { Refused, call } from "./api.js";
 import { entriesOfInput, progressOf, upload, withoutCommonFolder } from "./upload.js";
 
@@ -15,6 +15,7 @@ document.addEventListener("submit", async (event) => {
   const form = event.target.closest("form[data-deploy]");
   if (!form) return;
   event.preventDefault();
+  if (isBusy(form)) return;
   clearProblems(form);
   form.setAttribute("aria-busy", "true");
   try {

@@ -2,15 +2,16 @@
 
 import { report } from "./actions.js";
 import { sendFile } from "./send_file.js";
+import { entriesOfDrop, entriesOfInput } from "./upload.js";
 
 const zone = document.getElementById("upload-files");
 const list = zone.querySelector(".uploads");
 
 zone.addEventListener("submit", (event) => event.preventDefault());
 zone.addEventListener("change", async (event) => {
-  const files = [...event.target.files];
+  const entries = entriesOfInput(event.target);
   event.target.value = "";
-  await sendAll(files);
+  await sendAll(entries);
 });
 
 for (const type of ["dragenter", "dragover"]) {
@@ -20,29 +21,33 @@ for (const type of ["dragenter", "dragover"]) {
   });
 }
 for (const type of ["dragleave", "drop"]) zone.addEventListener(type, () => zone.classList.remove("over"));
-zone.addEventListener("drop", (event) => {
+zone.addEventListener("drop", async (event) => {
   event.preventDefault();
-  sendAll([...event.dataTransfer.files]);
+  try {
+    await sendAll(await entriesOfDrop(event.dataTransfer.items));
+  } catch (error) {
+    report(`What was dropped can't be read: ${error.message}`, "bad");
+  }
 });
 
-async function sendAll(files) {
-  for (const file of files) await send(file);
+async function sendAll(entries) {
+  for (const each of entries) await send(each);
   zone.dispatchEvent(new CustomEvent("acted", { bubbles: true }));
 }
 
-async function send(file) {
+async function send({ path, file }) {
   const row = list.appendChild(document.createElement("li"));
   const bar = document.createElement("progress");
   bar.max = 1;
   bar.value = 0;
-  bar.setAttribute("aria-label", `Progress of ${file.name}`);
-  row.append(`${file.name} `, bar);
+  bar.setAttribute("aria-label", `Progress of ${path}`);
+  row.append(`${path} `, bar);
   try {
-    await sendFile("PUT", zone.dataset.target + encodeURIComponent(file.name), file, (share) => (bar.value = share));
+    await sendFile("PUT", zone.dataset.target + path.split("/").map(encodeURIComponent).join("/"), file, (share) => (bar.value = share));
     row.remove();
-    report(`${file.name} is stored.`);
+    report(`${path} is stored.`);
   } catch (error) {
     row.className = "problem";
-    row.textContent = `${file.name}: ${error.message}`;
+    row.textContent = `${path}: ${error.message}`;
   }
 }

@@ -1,6 +1,7 @@
 // Shows the output of a job, live. Of a long output only the end is shown; a link leads to the rest.
 
 const SHOWN_BYTES = 200_000;
+const RETRY_MS = 1_000;
 const ESCAPE_CODES = /\x1b\[[0-9;?]*[ -/]*[@-~]/g;
 const UNFINISHED_CODE = /\x1b(\[[0-9;?]*[ -/]*)?$/;
 
@@ -45,26 +46,49 @@ function overwritten(line) {
   return line.replace(/[\b]+/g, "").replace(/\r+$/, "").split("\r").pop();
 }
 
-// Shows the output at `data-output` as it comes. Resolves when the job has ended.
+// Shows the output at `data-output` as it comes. Resolves when the job has ended, or is not known any more.
 export async function follow(element) {
   const terminal = new Terminal(element);
-  const head = await fetch(element.dataset.output, { method: "HEAD" });
-  const begin = Math.max(0, Number(head.headers.get("X-Next-Offset")) - SHOWN_BYTES);
-  const source = new EventSource(`${element.dataset.output}?offset=${begin}`);
-  let isFirst = begin > 0;
-  source.addEventListener("output", (event) => {
-    const { text } = JSON.parse(event.data);
-    terminal.print(isFirst ? `…${text.slice(text.indexOf("\n"))}` : text); // the output begins in the middle of a line
-    isFirst = false;
-  });
+  const head = await found(element);
+  if (!head) return;
+  let offset = Math.max(0, Number(head.headers.get("X-Next-Offset")) - SHOWN_BYTES);
+  let isFirst = offset > 0;
+  let source = null;
   window.addEventListener("pagehide", () => source.close());
-  return new Promise((resolve) =>
-    source.addEventListener("end", () => {
-      source.close();
-      element.dataset.ended = "";
-      resolve();
-    }),
-  );
+  await new Promise((resolve) => {
+    function connect() {
+      source = new EventSource(`${element.dataset.output}?offset=${offset}`);
+      source.addEventListener("output", (event) => {
+        const { text } = JSON.parse(event.data);
+        offset = Number(event.lastEventId);
+        terminal.print(isFirst ? `…${text.slice(text.indexOf("\n"))}` : text); // the output begins in the middle of a line
+        isFirst = false;
+      });
+      source.addEventListener("end", resolve);
+      source.addEventListener("error", async () => {
+        if (source.readyState !== EventSource.CLOSED) return; // it connects again by itself
+        if (await found(element)) connect();
+        else resolve();
+      });
+    }
+    connect();
+  });
+  source.close();
+  element.dataset.ended = "";
+}
+
+// The response about the output, once the server responds; null if there is no such output.
+async function found(element) {
+  for (;;) {
+    try {
+      const response = await fetch(element.dataset.output, { method: "HEAD" });
+      if (response.ok) return response;
+      if (response.status < 500 && response.status !== 429) return null;
+    } catch {
+      // the server is gone, which the page reports
+    }
+    await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+  }
 }
 
 const output = document.querySelector("[data-output]");

@@ -31,8 +31,20 @@ function show(spec, token) {
     displayRequestDuration: true,
     validatorUrl: null,
     requestInterceptor: withCsrf,
+    plugins: [withoutNestedButtons],
     onComplete: () => token && ui.preauthorizeApiKey("bearer", token),
   });
+  new MutationObserver(nameParts).observe(reference, { childList: true, subtree: true });
+}
+
+// The head of an operation is a button, in which no keyboard reaches a second button or a link.
+function withoutNestedButtons() {
+  return { wrapComponents: { CopyToClipboardBtn: () => () => null, DeepLink: () => ({ text }) => text } };
+}
+
+// Swagger UI is made as a page of its own, and leaves out the name of its list.
+function nameParts() {
+  reference.querySelector("#servers")?.setAttribute("aria-label", "Server");
 }
 
 async function load(token) {

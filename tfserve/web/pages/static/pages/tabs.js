@@ -1,40 +1,42 @@
 // Tabs: a tablist of buttons, each for a panel. Without JavaScript all panels are shown.
 
-function setUp(tabs) {
-  if (tabs.dataset.ready !== undefined) return;
-  tabs.dataset.ready = "";
-  const list = tabs.querySelector(":scope > [role=tablist]");
-  select(list.querySelector("[aria-selected=true]") ?? list.firstElementChild);
-  list.addEventListener("click", (event) => event.target.role === "tab" && select(event.target));
-  list.addEventListener("keydown", (event) => {
-    const all = [...list.children];
-    const at = all.indexOf(document.activeElement);
-    const next = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: all.length - 1 }[event.key];
-    if (at < 0 || next === undefined) return;
-    event.preventDefault();
-    const tab = all[(next + all.length) % all.length];
-    select(tab);
-    tab.focus();
-  });
-}
+const STEPS = { ArrowRight: 1, ArrowLeft: -1 };
+const chosen = new Map(); // the id of the chosen tab by that of its list's first tab, for lists that are drawn anew
 
-function select(chosen) {
-  for (const tab of chosen.parentElement.children) {
-    const isChosen = tab === chosen;
-    tab.setAttribute("aria-selected", String(isChosen));
-    tab.tabIndex = isChosen ? 0 : -1;
-    document.getElementById(tab.getAttribute("aria-controls")).hidden = !isChosen;
+document.addEventListener("click", (event) => {
+  const tab = event.target.closest("[role=tab]");
+  if (tab) select(tab);
+});
+
+document.addEventListener("keydown", (event) => {
+  const tab = event.target.closest("[role=tab]");
+  const all = tab ? [...tab.parentElement.children] : [];
+  const at = all.indexOf(tab);
+  const next = { Home: 0, End: all.length - 1 }[event.key] ?? at + STEPS[event.key];
+  if (!tab || Number.isNaN(next) || event.ctrlKey || event.altKey || event.metaKey) return;
+  event.preventDefault();
+  const target = all[(next + all.length) % all.length];
+  select(target);
+  target.focus();
+});
+
+function select(tab) {
+  const all = [...tab.parentElement.children];
+  chosen.set(all[0].id, tab.id);
+  for (const each of all) {
+    const isChosen = each === tab;
+    each.setAttribute("aria-selected", String(isChosen));
+    each.tabIndex = isChosen ? 0 : -1;
+    document.getElementById(each.getAttribute("aria-controls")).hidden = !isChosen;
   }
 }
 
-function all() {
-  document.querySelectorAll("[data-tabs]").forEach(setUp);
+function setUp() {
+  for (const list of document.querySelectorAll("[role=tablist]")) {
+    const first = list.firstElementChild;
+    select(document.getElementById(chosen.get(first.id)) ?? first);
+  }
 }
 
-document.addEventListener("htmx:oobAfterSwap", () => {
-  document.querySelectorAll("[data-tabs]").forEach((tabs) => {
-    delete tabs.dataset.ready;
-    setUp(tabs);
-  });
-});
-all();
+document.addEventListener("htmx:oobAfterSwap", setUp);
+setUp();

@@ -53,7 +53,7 @@ function refresh() {
   localize();
 }
 
-document.addEventListener("htmx:afterSwap", refresh);
+for (const swapped of ["htmx:afterSwap", "htmx:oobAfterSwap"]) document.addEventListener(swapped, refresh);
 setInterval(tick, 1000);
 setClock(); // once: only parts of the page are replaced, and the time in it is that of its loading
 refresh();

@@ -1,6 +1,6 @@
 // The form of a new training: uploads the images, shows what the check of the dataset finds, and starts the task.
 
-import { clearProblems, problem } from "./actions.js";
+import { clearProblems, isBusy, problem } from "./actions.js";
 import { Refused, call } from "./api.js";
 import { entriesOfDrop, entriesOfInput, progressOf, upload, withoutCommonFolder } from "./upload.js";
 
@@ -8,14 +8,16 @@ const form = document.querySelector("form[data-train]");
 const drop = form.querySelector("[data-drop]");
 const findings = form.querySelector("[data-findings]");
 const progress = form.querySelector("[data-progress]");
-const start = form.querySelector("[data-start]");
 const showProgress = progressOf(progress);
 
 for (const name of ["dragenter", "dragover"]) drop.addEventListener(name, (event) => over(event, true));
 for (const name of ["dragleave", "drop"]) drop.addEventListener(name, (event) => over(event, false));
-drop.addEventListener("drop", async (event) => take(await entriesOfDrop(event.dataTransfer.items)));
+drop.addEventListener("drop", (event) => take(entriesOfDrop(event.dataTransfer.items)));
 for (const selector of ["[data-folder]", "[data-zip]"]) {
-  form.querySelector(selector).addEventListener("change", (event) => take(entriesOfInput(event.target)));
+  form.querySelector(selector).addEventListener("change", (event) => {
+    take(entriesOfInput(event.target));
+    event.target.value = ""; // so that the same folder can be chosen again, when its images have changed
+  });
 }
 form.querySelector("[data-check]").addEventListener("click", () => busy(check));
 form.addEventListener("change", (event) => {
@@ -39,10 +41,11 @@ function over(event, isOver) {
   drop.classList.toggle("over", isOver);
 }
 
-async function take(entries) {
-  if (!entries.length) return;
-  const name = entries[0].path.split("/")[0].replace(/\.(zip|tar|tgz|gz)$/i, "");
+async function take(chosen) {
   await busy(async () => {
+    const entries = await chosen;
+    if (!entries.length) return;
+    const name = entries[0].path.split("/")[0].replace(/\.(zip|tar|tgz|gz)$/i, "");
     const { path } = await upload(withoutCommonFolder(entries), showProgress);
     form.elements.projectDir.value = path;
     if (!form.elements.projectId.value) form.elements.projectId.value = name;
@@ -51,16 +54,15 @@ async function take(entries) {
 }
 
 async function busy(work) {
+  if (isBusy(form)) return;
   clearProblems(form);
   form.setAttribute("aria-busy", "true");
-  start.disabled = true;
   try {
     await work();
   } catch (error) {
     problem(form, error);
   } finally {
     progress.hidden = true;
-    start.disabled = false;
     form.removeAttribute("aria-busy");
   }
 }
@@ -73,7 +75,11 @@ async function check() {
   requireFolder();
   const projectDir = form.elements.projectDir.value;
   showProgress(100, "Checking the images:");
-  const found = await call("POST", "/training/check/", { projectDir, trainType: form.elements.trainType.value });
+  let trainType, found;
+  do {
+    trainType = form.elements.trainType.value;
+    found = await call("POST", "/training/check/", { projectDir, trainType });
+  } while (trainType !== form.elements.trainType.value); // another one was chosen meanwhile
   show(found, projectDir);
 }
 

@@ -1,6 +1,6 @@
 // The form that tries a model with numbers and texts: its fields become a v1 request.
 
-import { clearProblems, problem } from "./actions.js";
+import { clearProblems, isBusy, problem } from "./actions.js";
 import { Refused, call } from "./api.js";
 
 const SHOWN_CHARS = 20_000;
@@ -9,10 +9,11 @@ document.addEventListener("submit", async (event) => {
   const form = event.target.closest("form[data-try]");
   if (!form) return;
   event.preventDefault();
+  if (isBusy(form)) return;
   clearProblems(form);
   form.setAttribute("aria-busy", "true");
   try {
-    const inputs = Object.fromEntries([...form.elements].filter((each) => each.name).map((each) => [each.name, valueOf(each)]));
+    const inputs = inputsOf(form);
     const began = performance.now();
     const response = await call("POST", form.dataset.try, { signature_name: form.dataset.signature, inputs });
     show(form.querySelector("[data-answer]"), response, performance.now() - began);
@@ -22,6 +23,12 @@ document.addEventListener("submit", async (event) => {
     form.removeAttribute("aria-busy");
   }
 });
+
+function inputsOf(form) {
+  const whole = form.querySelector("[data-whole]");
+  if (whole) return parsed(whole, whole.value);
+  return Object.fromEntries([...form.querySelectorAll("[data-input]")].map((each) => [each.dataset.input, valueOf(each)]));
+}
 
 function valueOf(field) {
   const text = field.value;
@@ -34,8 +41,9 @@ function parsed(field, text) {
   try {
     return JSON.parse(text);
   } catch {
-    const hint = field.dataset.way === "json" ? "JSON such as [[1, 2]]" : "a number";
-    throw new Refused(400, { message: `${field.name} must be ${hint}.`, field: field.name });
+    const hint = field.tagName === "TEXTAREA" ? "JSON such as [[1, 2]]" : "a number";
+    const name = field.dataset.input ?? "All inputs";
+    throw new Refused(400, { message: `${name} must be ${hint}.`, field: name });
   }
 }
 

@@ -1,7 +1,7 @@
 // Tries a model with an image: from a file, a drop, the camera or a sample. Labels become bars, masks and boxes are
 // drawn over the image.
 
-import { Refused, send } from "./api.js";
+import { Refused, call, send } from "./api.js";
 
 const COLOURS = ["#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#17a2b8", "#f032e6", "#808000", "#9a6324", "#1f9e89"];
 const MASK_ALPHA = 140;
@@ -11,7 +11,7 @@ const VECTORS = "http://www.w3.org/2000/svg";
 class Trial {
   constructor(root) {
     this.root = root;
-    this.classes = JSON.parse(root.dataset.classes || "{}");
+    this.classes = null; // the names of a mask's values, once a mask has come
     this.stream = null;
     const drop = this.part("drop");
     for (const name of ["dragenter", "dragover"]) drop.addEventListener(name, (event) => this.over(event, true));
@@ -19,10 +19,12 @@ class Trial {
     drop.addEventListener("drop", (event) => this.take(event.dataTransfer.files[0]));
     this.part("file").addEventListener("change", (event) => this.take(event.target.files[0]));
     this.part("camera").addEventListener("click", () => this.turnCameraOn());
-    this.part("camera-off").addEventListener("click", () => this.turnCameraOff());
+    this.part("camera-off").addEventListener("click", () => {
+      this.turnCameraOff();
+      this.part("camera").focus(); // because the button with the focus has gone
+    });
     this.part("shoot").addEventListener("click", () => this.shoot());
     root.addEventListener("click", (event) => this.takeSample(event.target.closest("[data-sample]")));
-    document.addEventListener("paste", (event) => this.take(event.clipboardData.files[0]));
   }
 
   part(name) {
@@ -34,20 +36,23 @@ class Trial {
     this.part("drop").classList.toggle("over", isOver);
   }
 
-  async takeSample(button) {
-    if (button) this.take(await (await fetch(button.dataset.sample)).blob());
+  takeSample(button) {
+    if (button) this.take(button.dataset.sample);
   }
 
-  async take(file) {
-    if (!file) return;
+  // A file, or the address of one.
+  async take(source) {
+    if (!source || this.root.getAttribute("aria-busy")) return;
     this.root.setAttribute("aria-busy", "true");
     try {
+      const file = typeof source === "string" ? await sampleAt(source) : source;
       const began = performance.now();
       const [picture, response] = await Promise.all([decoded(file), send("POST", this.root.dataset.tryImage, file, { "Content-Type": typeOf(file) })]);
       const content = await contentOf(response);
-      this.show(picture, content, performance.now() - began);
+      await this.show(picture, content, performance.now() - began);
     } catch (error) {
       this.part("result").hidden = false;
+      this.root.querySelector(".picture").hidden = true; // it is the one before
       this.part("answer").replaceChildren(element("p", { class: "problem", role: "alert" }, error.message));
     } finally {
       this.root.removeAttribute("aria-busy");
@@ -57,12 +62,14 @@ class Trial {
 
   async show(picture, content, milliseconds) {
     const canvas = this.part("picture");
-    this.part("result").hidden = false;
+    this.part("result").hidden = this.root.querySelector(".picture").hidden = false;
     this.root.querySelector(".picture svg")?.remove();
     draw(canvas, picture);
     const answer = [];
-    if (content instanceof Blob) answer.push(await this.overlay(canvas, content));
-    else if (content.predictions[0].boxes) answer.push(...this.boxes(canvas, picture, content.predictions[0].boxes));
+    if (content instanceof Blob) {
+      this.classes ??= await call("GET", this.root.dataset.classes);
+      answer.push(await this.overlay(canvas, content));
+    } else if (content.predictions[0].boxes) answer.push(...this.boxes(canvas, picture, content.predictions[0].boxes));
     else answer.push(...this.bars(content.predictions[0]));
     answer.push(element("p", { class: "hint" }, `The response took ${Math.round(milliseconds)} ms.`));
     this.part("answer").replaceChildren(...answer);
@@ -145,6 +152,12 @@ class Trial {
   }
 }
 
+async function sampleAt(address) {
+  const response = await send("GET", address);
+  if (!response.ok) throw new Refused(response.status, { message: "This image is not there any more. Load the page again." });
+  return response.blob();
+}
+
 async function decoded(file) {
   try {
     return await createImageBitmap(file);
@@ -217,14 +230,18 @@ function element(name, attributes, ...children) {
 }
 
 // The part may come later, when the model has been loaded.
-const known = new WeakSet();
+let trial = null;
 
 function setUp() {
   const root = document.querySelector("[data-try-image]");
-  if (!root || known.has(root)) return;
-  known.add(root);
-  new Trial(root);
+  if (root === trial?.root) return;
+  trial?.turnCameraOff();
+  trial = root && new Trial(root);
 }
+
+document.addEventListener("paste", (event) => {
+  if (!event.target.closest("input, textarea")) trial?.take(event.clipboardData.files[0]);
+});
 
 document.addEventListener("htmx:oobAfterSwap", setUp);
 setUp();

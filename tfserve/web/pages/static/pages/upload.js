@@ -23,8 +23,14 @@ function withinOneFolder(content, name) {
 
 // The files of a drop, of folders as well, as {path, file}.
 export async function entriesOfDrop(items) {
-  const roots = [...items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
   const found = [];
+  const roots = [];
+  for (const item of items) {
+    const root = item.webkitGetAsEntry?.();
+    const file = root ? null : item.getAsFile();
+    if (root) roots.push(root);
+    else if (file) found.push({ path: file.name, file });
+  }
   for (const root of roots) await walk(root, found);
   return found;
 }
