@@ -10,7 +10,7 @@ from pathlib import Path
 from tfserve.training.dataset import near_duplicates
 from tfserve.training.dataset.dataset_index import ImageFile
 from tfserve.training.dataset.image_reading import ImageProperties
-from tfserve.training.dataset.search import NOTE_SUFFIXES, Search, sentence
+from tfserve.training.dataset.search import EXPECTED, NOTE_SUFFIXES, Search, sentence
 
 MAX_BLANK_SHARE = 0.5
 
@@ -47,10 +47,10 @@ def _report_near_duplicates(search: Search, groups: Sequence[Sequence[int]]) -> 
 
 
 def _check_left_out(search: Search) -> None:
-    """A problem when most files are left out, for any reason; copies and notes next to images don't count."""
+    """A problem when most files are left out, for any reason. Copies, test sets without labels, and notes don't count."""
     left_out = [
         each for each in search.skipped
-        if Path(each.path).suffix.lower() not in NOTE_SUFFIXES and not each.reason.startswith("the same image as")
+        if Path(each.path).suffix.lower() not in NOTE_SUFFIXES and not each.reason.startswith(EXPECTED)
     ]  # fmt: skip
     if len(left_out) <= len(search.images) or search.problems:
         return

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from tfserve.tensors.specs import Array
-from tfserve.training.dataset import labels, mask_values, masks
+from tfserve.training.dataset import instance_masks, labels, mask_values, masks
 from tfserve.training.dataset.dataset_index import ImageFile
 from tfserve.training.dataset.image_reading import Bad
 from tfserve.training.dataset.labels import LabelsInfo
@@ -89,6 +89,7 @@ class _Files:
             mask_of, images_with = self._converted(image_of, properties, meaning, orientations)
             _set_masks(search, mask_of)
             self._name(images_with, names, meaning, properties)
+            self._check_instances(names, meaning, properties)
 
     def _properties(self, image_of: Mapping[Path, ImageFile]) -> dict[Path, MaskProperties]:
         properties, wrong = {}, []
@@ -168,6 +169,12 @@ class _Files:
                 f"The value {search.ignore} in {images_with[search.ignore]} masks is not a class: its pixels are used"
                 " neither for training nor for measuring. If it is a class, set the parameter ignore to 'none'."
             )
+
+    def _check_instances(self, names: Names | None, meaning: Meaning, properties: Mapping[Path, MaskProperties]) -> None:
+        if names is None and meaning.convert is None:
+            values = {path: mask.values for path, mask in properties.items()}
+            if instance_masks.suspected(values):
+                self._search.remarks.append(instance_masks.REMARK)
 
     def _check_names(self, values: list[int], names: Names, name_of: Mapping[int, str]) -> None:
         search = self._search
