@@ -70,3 +70,11 @@ def test_the_codes_of_open_images_are_named(tmp_path: Path) -> None:
     (tmp_path / "p" / "boxes.csv").write_text("\n".join([header, *rows]))
     (tmp_path / "p" / "class-descriptions-boxable.csv").write_text("/m/01yrx,Cat\n/m/0bt9lr,Dog\n")
     assert objects(good_boxes(tmp_path / "p"))["images/0.jpg"] == [("Cat", (15.0, 10.0, 30.0, 30.0))]
+
+
+def test_class_numbers_that_begin_at_one_are_named_from_the_first_line(tmp_path: Path) -> None:
+    project = table(tmp_path / "p", "1", "2", "3")
+    (project / "classes.txt").write_text("cat\ndog\nbird\n")
+    found = good(project)
+    assert {image.path: found.display[image.label] for image in found.images}["photos/000.png"] == "cat"
+    only(found.remarks, "line n, counted from 1, is class n")

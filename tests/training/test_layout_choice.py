@@ -223,3 +223,19 @@ def test_annotations_of_programs_that_are_not_read_are_named(
     (tmp_path / "p" / name).parent.mkdir(exist_ok=True)
     (tmp_path / "p" / name).write_text(content)
     only(found(tmp_path / "p").problems, words)
+
+
+def test_masks_that_were_saved_with_loss_are_named(tmp_path: Path) -> None:
+    pictures(tmp_path / "p" / "images", 6, suffix=".jpg")
+    pictures(tmp_path / "p" / "masks", 6, suffix=".jpg", first=50)
+    only(
+        examined(tmp_path / "p", "segmentation").problems,
+        "6 files, such as masks/050.jpg, seem to be masks, but files of the type .jpg don't keep their values exactly",
+    )
+
+
+def test_many_classes_with_one_image_are_counted(tmp_path: Path) -> None:
+    class_folders(tmp_path / "p" / "images", (f"c{number}" for number in range(40)), 1)
+    problems = examined(tmp_path / "p").problems
+    assert len(problems) == 11
+    assert problems[-1] == "30 more classes have fewer than 2 usable images."

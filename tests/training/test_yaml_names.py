@@ -31,7 +31,9 @@ names:
 """
 
 
-@pytest.mark.parametrize(("merged", "name"), [("*base", "Dish"), ("[*base, *more]", "Dish"), ("[*more, *base]", "Plate")])
+@pytest.mark.parametrize(
+    ("merged", "name"), [("*base", "Dish"), ("[*base, *more]", "Dish"), ("[*more, *base]", "Plate")]
+)
 def test_merges_follow_the_rules_of_yaml(tmp_path: Path, merged: str, name: str) -> None:
     assert good(yolo(tmp_path / "p", MERGES % merged)).display == [name]
 

@@ -47,7 +47,7 @@ def _report_near_duplicates(search: Search, groups: Sequence[Sequence[int]]) -> 
 
 
 def _check_left_out(search: Search) -> None:
-    """A problem when most files are left out, for any reason. Copies, test sets without labels, and notes don't count."""
+    """A problem when most files are left out, for any reason. Copies, images of tests and notes don't count."""
     left_out = [
         each for each in search.skipped
         if Path(each.path).suffix.lower() not in NOTE_SUFFIXES and not each.reason.startswith(EXPECTED)

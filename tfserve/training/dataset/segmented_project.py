@@ -89,7 +89,8 @@ class _Files:
             mask_of, images_with = self._converted(image_of, properties, meaning, orientations)
             _set_masks(search, mask_of)
             self._name(images_with, names, meaning, properties)
-            self._check_instances(names, meaning, properties)
+            if names is None and meaning.convert is None:
+                self._check_instances(properties)
 
     def _properties(self, image_of: Mapping[Path, ImageFile]) -> dict[Path, MaskProperties]:
         properties, wrong = {}, []
@@ -170,11 +171,9 @@ class _Files:
                 " neither for training nor for measuring. If it is a class, set the parameter ignore to 'none'."
             )
 
-    def _check_instances(self, names: Names | None, meaning: Meaning, properties: Mapping[Path, MaskProperties]) -> None:
-        if names is None and meaning.convert is None:
-            values = {path: mask.values for path, mask in properties.items()}
-            if instance_masks.suspected(values):
-                self._search.remarks.append(instance_masks.REMARK)
+    def _check_instances(self, properties: Mapping[Path, MaskProperties]) -> None:
+        if instance_masks.suspected({path: mask.values for path, mask in properties.items()}):
+            self._search.remarks.append(instance_masks.REMARK)
 
     def _check_names(self, values: list[int], names: Names, name_of: Mapping[int, str]) -> None:
         search = self._search

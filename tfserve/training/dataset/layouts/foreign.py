@@ -34,12 +34,15 @@ _IDX = re.compile(r"-(images|labels)[-.]idx\d-ubyte(\.gz)?$")
 _CVAT = re.compile(r"<annotations>.*<(image|track)\b", re.DOTALL)
 _LABEL_STUDIO = re.compile(r'"from_name"\s*:')
 _SUPERVISELY = re.compile(r'"classTitle"\s*:|"geometryType"\s*:')
+_RUN_LENGTHS = re.compile(r"[^\n]*(encodedpixels|\brle\b)", re.IGNORECASE)
 _KITTI = re.compile(r"^[A-Za-z_]+ -?\d+(\.\d+)? -?\d+ -?\d+(\.\d+)?( -?\d+(\.\d+)?){11,12}\s*$", re.MULTILINE)
 _PROGRAMS = (
     (".xml", _CVAT, "is CVAT's own format, which is not read: export the task as COCO 1.0 or Pascal VOC"),
     (".json", _LABEL_STUDIO, "is Label Studio's own format: export the project as COCO, YOLO or Pascal VOC, or, for"
                              " classes of whole images, as JSON-MIN or CSV"),
     (".json", _SUPERVISELY, "is Supervisely's own format, which is not read: export the project as COCO or YOLO"),
+    (".csv", _RUN_LENGTHS, "has run lengths, which are not read from tables: write a PNG mask with the name of each"
+                           " image"),
     (".txt", _KITTI, "is in the format of KITTI, which is not read: convert it to YOLO, COCO or a CSV file with the"
                      " columns filename, class, xmin, ymin, xmax, ymax"),
 )  # fmt: skip

@@ -136,9 +136,12 @@ def _names_by_line(search: Search, tables: Sequence[Table], codes: Collection[st
     for path in (folder / name for folder in sorted(folders) for name in NAMES_FILES):
         names = [line.strip() for line in text_of(path).splitlines() if line.strip()] if path.is_file() else []
         has_pairs = any(number_of(re.split(r"[\s,;:=]", name)[0]) is not None for name in names)
-        if names and max(numbers.values()) < len(names) and not has_pairs:
-            search.remarks.append(f"Class names come from {search.name(path)}: line n, counted from 0, is class n.")
-            return {code: same_form(names[number]) for code, number in numbers.items()}
+        first = 1 if {*numbers.values()} == {*range(1, len(names) + 1)} else 0
+        if names and max(numbers.values()) - first < len(names) and not has_pairs:
+            search.remarks.append(
+                f"Class names come from {search.name(path)}: line n, counted from {first}, is class n."
+            )
+            return {code: same_form(names[number - first]) for code, number in numbers.items()}
     return None
 
 

@@ -77,12 +77,22 @@ def read_all(search: Search, index: ImageIndex, groups: str = "auto") -> list[Ta
     lists = search.below(search.root, json_records.SUFFIXES, depth=2)
     files = texts[:MAX_TABLES] + lists[:MAX_TABLES]  # there may be a JSON file for each image
     found = [table for path in files if (table := _table(path, index, groups))]
+    _drop_guessed_labels(found)
     submissions = [table for table in found if table.has_labels and SUBMISSION in table.path.stem.lower()]
     if any(table.has_labels and table not in submissions for table in found):
         for table in submissions:
             table.label, table.one_hot = -1, ()
             search.remarks.append(f"The labels in {search.name(table.path)} are placeholders and were not used.")
     return found
+
+
+def _drop_guessed_labels(tables: Sequence[Table]) -> None:
+    """Only columns that are called so have labels, if a table has one: those of others may be anything."""
+    labelled = [table for table in tables if table.header and table.label >= 0]
+    names = {plain(table.header[table.label]) for table in labelled}
+    for table in labelled:
+        if names & LABEL_HEADERS and plain(table.header[table.label]) not in LABEL_HEADERS:
+            table.label = -1
 
 
 def place(search: Search, path: Path, number: int) -> str:
