@@ -84,8 +84,8 @@ def _report_faint(search: Search) -> None:
     known = [(image.path, search.properties[image.path]) for image in search.images]
     faint = [f"{path} ({each.faint[0]} of {each.faint[1]})" for path, each in known if each.faint is not None]
     sentences = sentence(
-        "These images are (nearly) black, because they have 16 bits per value and use few of them. Scale their values"
-        " so that white is 65535, or save them with 8 bits. Largest values",
+        "These images are dark or (nearly) black, because they have 16 bits per value and use few of them. Scale their"
+        " values so that white is 65535, or save them with 8 bits. Largest values",
         faint,
     )
     is_problem = sum(each.is_black for _, each in known) > MAX_BLANK_SHARE * len(known)

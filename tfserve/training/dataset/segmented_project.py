@@ -160,6 +160,7 @@ class _Files:
         if names is not None:
             self._check_names(values, names, name_of)
         self._check_values(values, len(properties), names)
+        search.problems += self._same_everywhere(images_with)
         search.numbers = values
         if name_of.get(0, "").strip() == BACKGROUND:
             del name_of[0]
@@ -170,6 +171,13 @@ class _Files:
                 f"The value {search.ignore} in {images_with[search.ignore]} masks is not a class: its pixels are used"
                 " neither for training nor for measuring. If it is a class, set the parameter ignore to 'none'."
             )
+
+    def _same_everywhere(self, images_with: Mapping[int, int]) -> list[str]:
+        """The problem with masks that all have one value other than 0."""
+        values, where = {*images_with} - {self._search.ignore}, self._search.root
+        if len(values) != 1 or 0 in values:
+            return []
+        return [f"All masks in {where} have the value {min(values)} everywhere, so there is nothing to learn."]
 
     def _check_instances(self, properties: Mapping[Path, MaskProperties]) -> None:
         if instance_masks.suspected({path: mask.values for path, mask in properties.items()}):

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import msgspec
 
 from tfserve.training.dataset.box_files import Annotations, Marked, RawBox, Sides, size_of
-from tfserve.training.dataset.layouts import class_codes, json_boxes, json_records, tables
+from tfserve.training.dataset.layouts import class_codes, json_boxes, json_records, label_studio, tables
 from tfserve.training.dataset.layouts.image_index import ImageIndex
 from tfserve.training.dataset.layouts.parts import part_of, part_of_path
 from tfserve.training.dataset.search import Search, same_form, words
@@ -108,6 +108,7 @@ class _Table:
         columns = self._columns
         name = _cell(row, columns.file)
         file = self._index.find(name, self._path.parent) if name else None
+        file = file or self._index.find(label_studio.local(name), self._path.parent)
         if file is None:
             if name not in self._missing:
                 self._missing.add(name)

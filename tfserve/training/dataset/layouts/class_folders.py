@@ -68,6 +68,19 @@ def looks_like_classes(search: Search, base: Path) -> bool:
     return sum(_has_images(search, path) for path in _class_folders(search, base)) > 1
 
 
+def hint(search: Search, base: Path) -> str:
+    """About a single folder with images: a sentence, empty in other cases."""
+    folders = [path for path in _class_folders(search, base) if _has_images(search, path)]
+    if base != search.root and not folders:
+        folders = [base] if _has_images(search, base) else []
+    if len(folders) != 1 or part_of(folders[0].name):
+        return ""
+    return (
+        f" Only one folder has images ({search.name(folders[0])}/), but a classification needs a folder for each of at"
+        " least two classes."
+    )
+
+
 def _parts(search: Search, base: Path) -> list[Path]:
     """The folders of a split: all folders are parts of it, or at least two of them with classes."""
     folders = _class_folders(search, base)
@@ -152,12 +165,21 @@ def _read(search: Search, base: Path, part: str) -> list[Labelled]:
             search.problems.append(f"The name of the folder {shown(path)} is not valid UTF-8. Rename it.")
         elif outside := search.bounds.problems(path):
             search.problems += outside
+        elif _repeats_all(search, path):
+            search.remarks.append(f"{search.name(path)}/ has folders for the same classes again, so it was left out.")
         else:
             files = search.files(path, image_reading.SUFFIXES, "an image")
             found += [Labelled(file, same_form(path.name), part) for file in files]
             if not files:
                 search.empty_classes.setdefault(same_form(path.name), path)
     return found
+
+
+def _repeats_all(search: Search, folder: Path) -> bool:
+    """Whether it has the same folders as there are next to it: some archives have everything twice."""
+    inner = {path.name for path in search.folders(folder)}
+    others = {path.name for path in search.folders(folder.parent) if path != folder}
+    return len(inner) > 1 and inner == others
 
 
 def _joined(search: Search, files: Sequence[Labelled]) -> list[Labelled]:

@@ -21,6 +21,7 @@ IMAGES = words(
     ".jxl .jp2 .j2k .jpx .ppm .pgm .pbm .pnm .svg .psd .xcf .dcm .dicom .nii .nrrd .mha .exr .hdr .tga .ico .pcx .fits"
     " .fit .czi .lif .nd2 .svs .dng .cr2 .cr3 .nef .arw .orf .rw2 .raf .pef .srw"
 )
+SHEETS = words(".xlsx .xls .ods .numbers")
 PACKED = words(".7z .rar .xz .bz2 .zst .tbz2 .txz")
 _ADVICE = (
     (ARRAYS, "hold arrays or records, which are not read: write each image to a PNG or JPEG file, in a folder for each"
@@ -28,6 +29,7 @@ _ADVICE = (
     (IMAGES, "are in a format that is not read: convert them to PNG, JPEG or TIFF"),
     (VIDEOS, "are videos, which are not read: save some of their frames as images"),
     (DOCUMENTS, "are documents, which are not read: save their pages as images"),
+    (SHEETS, "are spreadsheets, which are not read: save them as CSV"),
     (PACKED, "are archives that are not read: unpack them, or pack the images as .zip or .tar.gz"),
 )  # fmt: skip
 _IDX = re.compile(r"-(images|labels)[-.]idx\d-ubyte(\.gz)?$")
@@ -35,6 +37,8 @@ _CVAT = re.compile(r"<annotations>.*<(image|track)\b", re.DOTALL)
 _LABEL_STUDIO = re.compile(r'"from_name"\s*:')
 _SUPERVISELY = re.compile(r'"classTitle"\s*:|"geometryType"\s*:')
 _RUN_LENGTHS = re.compile(r"[^\n]*(encodedpixels|\brle\b)", re.IGNORECASE)
+_RESULTS = re.compile(r'\s*\[\s*\{[^{}]*"image_id"')
+_VIA_TABLE = re.compile(r"[^\n]*region_shape_attributes")
 _KITTI = re.compile(r"^[A-Za-z_]+ -?\d+(\.\d+)? -?\d+ -?\d+(\.\d+)?( -?\d+(\.\d+)?){11,12}\s*$", re.MULTILINE)
 _PROGRAMS = (
     (".xml", _CVAT, "is CVAT's own format, which is not read: export the task as COCO 1.0 or Pascal VOC"),
@@ -43,6 +47,8 @@ _PROGRAMS = (
     (".json", _SUPERVISELY, "is Supervisely's own format, which is not read: export the project as COCO or YOLO"),
     (".csv", _RUN_LENGTHS, "has run lengths, which are not read from tables: write a PNG mask with the name of each"
                            " image"),
+    (".json", _RESULTS, "is a list of annotations without images and categories: use the whole COCO file"),
+    (".csv", _VIA_TABLE, "is a table of the VGG Image Annotator, which is not read: export its annotations as JSON"),
     (".txt", _KITTI, "is in the format of KITTI, which is not read: convert it to YOLO, COCO or a CSV file with the"
                      " columns filename, class, xmin, ymin, xmax, ymax"),
 )  # fmt: skip
@@ -51,7 +57,7 @@ _PROGRAMS = (
 def hint(search: Search) -> str:
     """A sentence with a blank before it for each type that was found; empty if there is none."""
     found = search.below(search.root, ()) if search.root.is_dir() else [search.root]
-    names = [search.name(path) for path in found] + [each.path for each in search.skipped]
+    names = list(dict.fromkeys([*map(search.name, found), *(each.path for each in search.skipped)]))
     return "".join(f" {each}." for each in (*_by_suffix(names), *_by_content(search, found)))
 
 

@@ -9,6 +9,9 @@ from pathlib import Path, PurePosixPath
 from tfserve.training.dataset.layouts.parts import part_of_path
 from tfserve.training.dataset.search import same_form
 
+NO_NUMBER = -1
+MAX_DIGITS = 18
+
 
 class ImageIndex:
     """Image files below `root`, by the end of their paths, in any Unicode normal form, with or without suffix.
@@ -23,10 +26,13 @@ class ImageIndex:
         self._by_name: dict[str, list[Path]] = defaultdict(list)
         self._by_stem: dict[str, list[Path]] = defaultdict(list)
         self._by_folded: dict[str, list[Path]] = defaultdict(list)
+        self._by_number: dict[int, list[Path]] = defaultdict(list)
         for file, parts in self._parts.items():
             self._by_name[parts[-1]].append(file)
             self._by_stem[PurePosixPath(parts[-1]).stem].append(file)
             self._by_folded[parts[-1].casefold()].append(file)
+            self._by_number[_number(PurePosixPath(parts[-1]).stem)].append(file)
+        self._by_number.pop(NO_NUMBER, None)
 
     def find(self, name: str, near: Path | None = None) -> Path | None:
         """The matching file; None unless exactly one matches. `near` is the folder of the file that names it."""
@@ -41,6 +47,11 @@ class ImageIndex:
         if len(found) < 2:
             return found[0] if found else None
         return self._closest(found, parts, near)
+
+    def numbered(self, name: str) -> Path | None:
+        """The only file whose name is this number, be it with zeros before it: spreadsheets drop them."""
+        found = self._by_number.get(_number(name.strip()), [])
+        return found[0] if len(found) == 1 else None
 
     def _may_be(self, folders: Sequence[str], given: Sequence[str]) -> bool:
         """Whether a file in these folders can be meant by a path with the folders `given`.
@@ -66,6 +77,10 @@ class ImageIndex:
         exact = [file for file in fitting if len(self._parts[file]) == len(parts)]
         chosen = fitting if len(fitting) == 1 else exact
         return chosen[0] if len(chosen) == 1 else None
+
+
+def _number(name: str) -> int:
+    return int(name) if name.isascii() and name.isdigit() and len(name) <= MAX_DIGITS else NO_NUMBER
 
 
 def _parts(name: str) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
@@ -18,7 +18,10 @@ from tfserve.training.dataset.search import UNLABELLED, Labelled, Search, same_f
 NAMES_FILES = (
     "classes.txt", "class_names.txt", "classnames.txt", "names.txt", "synsets.txt", "labels.txt", "obj.names",
 )  # fmt: skip
+MOST_LISTED = 0.5
+"""Of the lines of a list of images, more than this share must be images of the project."""
 ONE_LABEL = "A classification needs exactly one label per image"
+_SEPARATORS = re.compile(r"[\s,;|+]+")
 _WHOLE = re.compile(r"-?\d+\.0+")
 
 
@@ -47,17 +50,20 @@ def find(search: Search, tables: Sequence[Table], index: ImageIndex) -> list[Lab
     search.problems += sentence(f"{ONE_LABEL}. These rows have several", read.several)
     files = own_split(_named(search, with_labels, _whole_numbers(list(read.files.values()))))
     search.layout = _in_words(search, with_labels, files)
+    search.remarks += sentence(
+        f"{ONE_LABEL}, so these combinations of others are classes of their own", _combinations(files)
+    )
     _skip_the_others(search, tables, index, read.files)
     return files
 
 
 def attach(search: Search, files: Sequence[Labelled], tables: Sequence[Table], index: ImageIndex) -> list[Labelled]:
     """Files of class folders with their split and groups from a table."""
-    listed: dict[Path, tuple[str, str]] = {}
+    listed: dict[Path, tuple[str, str]] = {path: (part, "") for path, part in _lists(search, index).items()}
     for table in tables:
         if table.split >= 0 or table.group >= 0:
             for row in table.rows:
-                path = index.find(table.cell(row, table.file), table.path.parent)
+                path = table.file_of(row, index)
                 if path is not None:
                     listed[path] = part_of(table.cell(row, table.split)), table.cell(row, table.group)
             search.layout += f", with split and group columns from {search.name(table.path)}"
@@ -70,6 +76,23 @@ def attach(search: Search, files: Sequence[Labelled], tables: Sequence[Table], i
         for file in files
     ]
     return own_split(files)
+
+
+def _lists(search: Search, index: ImageIndex) -> dict[Path, str]:
+    """The part of the images that `train.txt`, `val.txt` and `test.txt` list, a path on each line."""
+    found: dict[Path, str] = {}
+    names = []
+    for path in search.below(search.root, (".txt",), depth=2):
+        lines = [line for line in text_of(path).splitlines() if line.strip()] if part_of(path.stem) else []
+        images = [image for line in lines if (image := index.find(line, path.parent)) is not None]
+        if len(images) > MOST_LISTED * len(lines):
+            names.append(search.name(path))
+            for image in images:
+                found.setdefault(image, part_of(path.stem))
+    if len({*found.values()}) < 2:
+        return {}
+    search.layout += f", with the split in {', '.join(names[:5])}"
+    return found
 
 
 def hint(search: Search, tables: Sequence[Table]) -> str:
@@ -86,7 +109,7 @@ def hint(search: Search, tables: Sequence[Table]) -> str:
 
 def _read_row(search: Search, table: Table, row: list[str], number: int, index: ImageIndex, read: _Read) -> None:
     name = table.cell(row, table.file)
-    path = index.find(name, table.path.parent) if name else None
+    path = table.file_of(row, index)
     labels = table.labels_of(row)
     where = place(search, table.path, number)
     if path is None:
@@ -111,6 +134,18 @@ def _part(table: Table, row: list[str], file: PurePath) -> str:
 
 
 # --- names of classes
+
+
+def _combinations(files: Sequence[Labelled]) -> list[str]:
+    """Labels such as `cat,dog` whose parts are all labels, or recur in others like them."""
+    names = {file.name for file in files}
+    parts = {name: [part for part in _SEPARATORS.split(name) if part] for name in names}
+    known = Counter(part for each in parts.values() for part in {*each})
+    alone = {each[0] for each in parts.values() if len(each) == 1}
+    return sorted(
+        name for name, each in parts.items()
+        if len(each) > 1 and alone.intersection(each) and all(part in alone or known[part] > 1 for part in each)
+    )  # fmt: skip
 
 
 def _whole_numbers(files: list[Labelled]) -> list[Labelled]:
@@ -151,10 +186,7 @@ def _names_by_line(search: Search, tables: Sequence[Table], codes: Collection[st
 def _skip_the_others(search: Search, tables: Sequence[Table], index: ImageIndex, used: Collection[Path]) -> None:
     """Images without a label. Those that only other tables list, or in a folder of tests, are a test set."""
     names = ", ".join(search.name(table.path) for table in tables if table.has_labels)
-    listed = {
-        index.find(table.cell(row, table.file), table.path.parent)
-        for table in tables if not table.has_labels for row in table.rows
-    }  # fmt: skip
+    listed = {table.file_of(row, index) for table in tables if not table.has_labels for row in table.rows}
     folders = {path.parent for path in used}
     count = 0
     for path in (path for path in index.files if path not in used):

@@ -87,7 +87,7 @@ def _found(search: Search, find: Callable[[], T | None], accepted: str) -> T | N
         search.layout = ""
         search.problems.append(
             f"The layout of {search.project} was not recognised. Found: {what_is_there(search)}."
-            f"{search.hint or foreign.hint(search)} Accepted:"
+            f"{search.hint}{foreign.hint(search)} Accepted:"
             f" {accepted}."
         )
     return found
@@ -136,7 +136,7 @@ def _in_tables(search: Search, index: ImageIndex, found: Sequence[tables.Table])
 def _at_the_top(search: Search, index: ImageIndex, found: Sequence[tables.Table]) -> list[Labelled] | None:
     base = class_folders.wrapped(search)
     if not class_folders.looks_like_classes(search, base):
-        search.hint = labelled_tables.hint(search, found)
+        search.hint = labelled_tables.hint(search, found) or class_folders.hint(search, base)
         return None
     return labelled_tables.attach(search, class_folders.find(search, base) or [], found, index)
 

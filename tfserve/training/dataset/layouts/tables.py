@@ -18,6 +18,8 @@ from tfserve.training.dataset.search import Search, words
 SUFFIXES = (".csv", ".tsv", ".txt")
 MAX_BYTES = 64 * 1024 * 1024
 MAX_TABLES = 50
+MAX_NUMBERS = 20
+"""More different numbers, in a column that is not called a label, are measurements."""
 SAMPLE = 200
 """Rows by which the columns are recognised."""
 
@@ -55,6 +57,8 @@ class Table:
     group: int = -1
     #: the columns of a table with a 1 in the column of each image's class
     one_hot: tuple[int, ...] = ()
+    #: whether files are named by their numbers
+    by_number: bool = False
 
     @property
     def has_labels(self) -> bool:
@@ -62,6 +66,11 @@ class Table:
 
     def cell(self, row: Sequence[str], column: int) -> str:
         return row[column].strip() if 0 <= column < len(row) else ""
+
+    def file_of(self, row: Sequence[str], index: ImageIndex) -> Path | None:
+        """The image that the row names, if it is there."""
+        name = self.cell(row, self.file)
+        return (index.numbered(name) if self.by_number else index.find(name, self.path.parent)) if name else None
 
     def labels_of(self, row: Sequence[str]) -> list[str]:
         """The labels that the row gives: one, unless it is wrong."""
@@ -112,9 +121,12 @@ def _table(path: Path, index: ImageIndex, groups: str) -> Table | None:
         return None
     header = [cell.strip() for cell in cells[0]]
     file, has_header = file_column(header, cells, index, path.parent)
+    by_number = file < 0
+    if by_number:
+        file, has_header = _number_column(header, cells, index), True
     if file < 0:
         return None
-    table = Table(path, header if has_header else [], cells[1:] if has_header else cells, file)
+    table = Table(path, header if has_header else [], cells[1:] if has_header else cells, file, by_number=by_number)
     width = max(map(len, table.rows[:SAMPLE]), default=0)
     others = [column for column in range(width) if column != file and not _is_row_number(table.header, column)]
     table.split = _column(table, others, SPLIT_HEADERS, all_parts=True)
@@ -183,6 +195,17 @@ def file_column(header: list[str], rows: list[list[str]], index: ImageIndex, nea
     return (named[0], True) if is_table and _names_images(rows, named[0]) else (-1, False)
 
 
+def _number_column(header: Sequence[str], rows: Sequence[Sequence[str]], index: ImageIndex) -> int:
+    """The column of a usual name for files whose numbers are names of images but for zeros before them; -1 without."""
+    for column, name in enumerate(header):
+        cells = (
+            [row[column] for row in rows[1 : SAMPLE + 1] if column < len(row)] if plain(name) in FILE_HEADERS else []
+        )
+        if sum(index.numbered(cell) is not None for cell in cells) > len(cells) / 2:
+            return column
+    return -1
+
+
 def _names_images(rows: Sequence[Sequence[str]], column: int) -> bool:
     """Whether a column has names of images, even if none of them is there."""
     cells = [row[column].strip().lower() for row in rows[1 : SAMPLE + 1] if column < len(row)]
@@ -214,17 +237,19 @@ def _label_column(table: Table, others: Sequence[int]) -> int:
     named = [column for column in free if column < len(table.header) and plain(table.header[column]) in LABEL_HEADERS]
     if named:
         return min(named, key=lambda each: (not _varies(table, each), plain(table.header[each]).endswith("id")))
-    return free[0] if len(free) == 1 and _repeats(table, free[0]) else -1
+    return free[0] if len(free) == 1 and _may_be_labels(table, free[0]) else -1
 
 
 def _varies(table: Table, column: int) -> bool:
     return len({table.cell(row, column) for row in table.rows}) > 1
 
 
-def _repeats(table: Table, column: int) -> bool:
-    """Whether the values of a column could be classes: some of them occur more than once."""
+def _may_be_labels(table: Table, column: int) -> bool:
+    """Whether some values of a column occur more than once, and they are not measurements such as ages."""
     cells = [table.cell(row, column) for row in table.rows]
-    return len(set(cells)) < len(cells)
+    values = set(cells)
+    is_measured = len(values) > MAX_NUMBERS and all(_number(value) is not None for value in values if value)
+    return len(values) < len(cells) and not is_measured
 
 
 def _one_hot(table: Table, columns: Sequence[int]) -> tuple[int, ...]:
