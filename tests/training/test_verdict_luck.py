@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tfserve.training.report import verdict
+from tfserve.training.report import mask_verdict, verdict
 
 RUNS = 60
 
@@ -45,3 +45,26 @@ def test_groups_of_different_sizes_and_mixed_labels_are_dealt_too() -> None:
     groups = [["a", "a", "a", "b", "b", "", ""][n % 7] and f"{n // 7}{'aaabb..'[n % 7]}" for n in range(len(truth))]
     judged = verdict.judge(truth, truth, ("a", "b"), images=[48, 36], groups=groups)
     assert judged.code == "good"
+
+
+def test_masks_of_one_scene_count_once() -> None:
+    """Six scenes of eight frames, each with a block in one of two places, and masks that are the same in a scene."""
+    random, lucky = np.random.default_rng(3), 0
+    groups = [f"scene {n // 8}" for n in range(48)]
+    for _ in range(20):
+        truth, predicted = (np.zeros((48, 8, 8), np.uint8) for _ in range(2))
+        for masks in (truth, predicted):
+            for number, place in enumerate(random.integers(0, 2, 6).repeat(8)):
+                masks[number, :4, 4 * place : 4 * place + 4] = 1
+        lucky += mask_verdict.probability_of_luck(truth, predicted, 2, groups) <= verdict.CHANCE
+    assert lucky <= 1
+
+
+def test_labels_are_dealt_within_the_groups_of_the_giver() -> None:
+    groups = ["a", "", "b", "a", "b", "a"]
+    deal, random = verdict.Deal(groups), np.random.default_rng(1)
+    assert deal.count == 3
+    givers = {tuple(deal(random).tolist()) for _ in range(200)}
+    assert (0, 1, 2, 3, 4, 5) in givers
+    assert all(len({groups[at] for at in np.array(each)[[0, 3, 5]]}) == 1 for each in givers)
+    assert len(givers) == 6

@@ -62,9 +62,9 @@ def judge(
     majority = matrix.sum(axis=1).max() / matrix.sum()
     balanced = balanced_accuracy(matrix)
     chance = 1 / max(2, int(present.sum()))
-    members = _members(groups or [""] * len(truth))
+    deal = Deal(groups or [""] * len(truth))
     every = predicted[np.newaxis] if rivals is None else np.concatenate([predicted[np.newaxis], rivals])
-    by_chance = _probability_of_luck(truth, every, members, balanced) if present.sum() > 1 else 1.0
+    by_chance = _probability_of_luck(truth, every, deal, balanced) if present.sum() > 1 else 1.0
     interval = wilson(int(np.trace(matrix)), int(matrix.sum()), Z95)
     verdict = Verdict(
         code="", text="", balanced_accuracy=balanced, chance_level=chance, majority=float(majority),
@@ -73,7 +73,7 @@ def judge(
     )  # fmt: skip
     if by_chance > CHANCE:
         could_be_fair = interval[1] >= chance + FAIR * (1 - chance)
-        verdict.code = "too_few" if could_be_fair and len(members) < ENOUGH_PER_CLASS * classes else "guessing"
+        verdict.code = "too_few" if could_be_fair and deal.count < ENOUGH_PER_CLASS * classes else "guessing"
     else:
         skill = (balanced - chance) / (1 - chance)
         verdict.code = "good" if skill >= GOOD else "fair" if skill >= FAIR else "weak"
@@ -91,30 +91,41 @@ def wilson(hits: int, count: int, z: float) -> tuple[float, float]:
     return max(0.0, (middle - half) / (1 + square)), min(1.0, (middle + half) / (1 + square))
 
 
-def _members(groups: Sequence[str]) -> list[Array]:
-    """The positions of the images of each group; images without one are alone."""
-    found: dict[str | int, list[int]] = {}
-    for at, group in enumerate(groups):
-        found.setdefault(group or at, []).append(at)
-    return [np.array(each) for each in found.values()]
+class Deal:
+    """Deals what belongs to each image to others at random: images of a group receive from one other group.
+
+    `groups` has the group of each image, empty for those without one. `count` is the number of groups.
+    """
+
+    def __init__(self, groups: Sequence[str]) -> None:
+        known: dict[str | int, int] = {}
+        group = np.array([known.setdefault(name or at, len(known)) for at, name in enumerate(groups)], np.int64)
+        self.count = len(known)
+        self._order = np.argsort(group, kind="stable")
+        self._group = group[self._order]
+        self._sizes = np.bincount(group, minlength=self.count)
+        self._starts = np.cumsum(self._sizes) - self._sizes
+        self._place = np.arange(len(group)) - self._starts[self._group]
+
+    def __call__(self, random: np.random.Generator) -> Array:
+        """For each image the position of the one that it receives from."""
+        giver = random.permutation(self.count)[self._group]
+        found = np.empty_like(self._order)
+        found[self._order] = self._order[self._starts[giver] + self._place % self._sizes[giver]]
+        return found
 
 
-def _probability_of_luck(truth: Array, rivals: Array, members: Sequence[Array], reached: float) -> float:
-    """How often the best of the rivals is at least as good for labels that were dealt at random to groups of images."""
+def _probability_of_luck(truth: Array, rivals: Array, deal: Deal, reached: float) -> float:
+    """How often the best of the rivals is at least as good for labels that were dealt at random."""
     random = np.random.default_rng(1)
     permutations = int(np.clip(MAX_PERMUTED // rivals.size, MIN_PERMUTATIONS, MAX_PERMUTATIONS))
-    sizes = np.array([len(each) for each in members])
-    order, starts = np.concatenate(members), np.cumsum(sizes) - sizes
-    group = np.repeat(np.arange(len(sizes)), sizes)
-    place = np.arange(len(order)) - starts[group]
-    dealt, ordered, answers = truth[order], rivals[:, order], 0
+    as_good = 0
     for _ in range(permutations):
-        giver = random.permutation(len(sizes))[group]
-        shuffled = dealt[starts[giver] + place % sizes[giver]]
-        counts = np.bincount(shuffled)
-        weights = 1 / (counts[shuffled] * np.count_nonzero(counts))
-        answers += bool(((ordered == shuffled) @ weights).max() >= reached - 1e-9)
-    return (answers + 1) / (permutations + 1)
+        dealt = truth[deal(random)]
+        counts = np.bincount(dealt)
+        weights = 1 / (counts[dealt] * np.count_nonzero(counts))
+        as_good += bool(((rivals == dealt) @ weights).max() >= reached - 1e-9)
+    return (as_good + 1) / (permutations + 1)
 
 
 def _confused(matrix: Array, labels: Sequence[str]) -> list[tuple[str, str, float]]:
