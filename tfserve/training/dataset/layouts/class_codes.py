@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfserve.training.dataset import json_reading, text_reading
+from tfserve.training.dataset import image_reading, json_reading, text_reading
 from tfserve.training.dataset.search import Search, same_form
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".json")
@@ -33,10 +33,15 @@ def names(search: Search, codes: Collection[str], tables: Collection[Path]) -> d
     for path in [each for each in files if each not in tables and _FILE.search(each.stem)][:MAX_FILES]:
         for pairs in _readings(path):
             found = {code: same_form(pairs.get(code, "").strip()) for code in codes}
-            if all(found.values()) and not any(map(_CODE.fullmatch, found.values())):
+            if all(found.values()) and not any(map(_is_no_name, found.values())):
                 search.remarks.append(f"Class names come from {search.name(path)}.")
                 return found
     return None
+
+
+def _is_no_name(text: str) -> bool:
+    """Another code, or the name of an image."""
+    return bool(_CODE.fullmatch(text)) or text.lower().endswith(image_reading.SUFFIXES)
 
 
 def _readings(path: Path) -> Iterable[Mapping[str, str]]:
