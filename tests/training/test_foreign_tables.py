@@ -152,3 +152,18 @@ def test_masks_whose_shape_is_only_transparent_are_refused(tmp_path: Path) -> No
 def test_masks_that_are_the_same_everywhere_are_refused(tmp_path: Path) -> None:
     found = examined(masks_of(tmp_path / "p", Image.new("L", (16, 16), 7)), "segmentation")
     only(found.problems, "have the value 7 everywhere")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"x": None}, {"width": "wide"}, {"rotation": "left"}, {"rotation": 1e308}, {"rectanglelabels": [1]},
+        {"points": [{"x": 1}]}, {"points": [[1], [2], [3]]}, {"x": 10**299},
+    ],
+)  # fmt: skip
+def test_strange_values_of_label_studio_are_reported_and_never_a_crash(tmp_path: Path, value: dict[str, Any]) -> None:
+    tasks = label_studio(tmp_path / "p", **value)
+    tasks[0]["annotations"][0]["result"] = 7
+    (tmp_path / "p" / "export.json").write_text(json.dumps(tasks))
+    found = examined(tmp_path / "p", "detection")
+    assert found.problems or all(0 <= box.left < box.right <= WIDTH for image in found.images for box in image.boxes)

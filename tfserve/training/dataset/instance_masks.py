@@ -12,7 +12,7 @@ from tfserve.training.dataset import masks
 from tfserve.training.dataset.mask_values import IGNORE
 
 MIN_MASKS, MIN_COUNTS = 4, 3
-"""So many masks with objects, and so many different numbers of objects in them."""
+"""The least number of masks with objects, and of different counts of objects in them."""
 MOST = 0.9
 MAX_READ = 20
 SIDE = 128

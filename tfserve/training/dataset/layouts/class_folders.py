@@ -134,7 +134,7 @@ def _in_parts(search: Search, base: Path, parts: Sequence[Path]) -> list[Labelle
 
 
 def _has_no_labels(search: Search, base: Path, others: Sequence[Labelled]) -> bool:
-    """Whether a test part has no folders for classes, or a single one that is no class of the other parts."""
+    """Whether a test part has no folders for classes, or a single one that other parts do not have."""
     folders, known = search.folders(base), {_simple(file.name) for file in others}
     return len(known) > 1 and (not folders or (len(folders) == 1 and _simple(same_form(folders[0].name)) not in known))
 

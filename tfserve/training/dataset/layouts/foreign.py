@@ -55,7 +55,7 @@ _PROGRAMS = (
 
 
 def hint(search: Search) -> str:
-    """A sentence with a blank before it for each type that was found; empty if there is none."""
+    """A sentence with a blank before it for each type that was found; empty without any."""
     found = search.below(search.root, ()) if search.root.is_dir() else [search.root]
     names = list(dict.fromkeys([*map(search.name, found), *(each.path for each in search.skipped)]))
     return "".join(f" {each}." for each in (*_by_suffix(names), *_by_content(search, found)))

@@ -47,7 +47,8 @@ def _objects(record: Record) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]
     annotations = record.get("annotations")
     if isinstance(annotations, list) and any(isinstance(each, dict) and "result" in each for each in annotations):
         first = next((each for each in annotations if isinstance(each, dict) and not each.get("was_cancelled")), {})
-        results = [each for each in first.get("result") or [] if isinstance(each, dict)]
+        given = first.get("result")
+        results = [each for each in given if isinstance(each, dict)] if isinstance(given, list) else []
         return [(each["value"], each) for each in results if isinstance(each.get("value"), dict)]
     for value in record.values():
         if isinstance(value, list) and value and all(isinstance(each, dict) and _label(each) for each in value):
@@ -64,7 +65,7 @@ def _label(value: Mapping[str, Any]) -> str:
 
 
 def _row(found: tuple[Mapping[str, Any], Mapping[str, Any]]) -> Record | None:
-    """None for what is no box, such as the class of the whole image."""
+    """None for anything but a box or an outline, such as the class of the whole image."""
     value, size = found
     label, sides = _label(value), _sides(value, size)
     if not label or sides is None:
