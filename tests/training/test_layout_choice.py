@@ -239,3 +239,28 @@ def test_many_classes_with_one_image_are_counted(tmp_path: Path) -> None:
     problems = examined(tmp_path / "p").problems
     assert len(problems) == 11
     assert problems[-1] == "30 more classes have fewer than 2 usable images."
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("images", "masks"), "seem to be images and their masks or labels: use trainType segmentation"),
+        (("JPEGImages", "SegmentationClass"), "use trainType segmentation"),
+        (("images", "labels"), "use trainType segmentation"),
+        (("train_images", "test_images"), "seem to be parts of the data, not classes: labels are missing"),
+        (("trainA", "trainB", "testA"), "labels are missing"),
+        (("train1", "train2"), "labels are missing"),
+        (("train2017", "val2017"), "labels are missing"),
+    ],
+)
+def test_folders_that_are_no_classes_are_not_learnt(tmp_path: Path, names: tuple[str, ...], words: str) -> None:
+    class_folders(tmp_path / "p", names)
+    only(examined(tmp_path / "p").problems, words)
+
+
+@pytest.mark.parametrize(
+    "names", [("x", "y"), ("test", "images", "cat"), ("Train", "Bus"), ("mask", "no mask"), ("A", "B")]
+)
+def test_classes_with_such_names_among_others_are_learnt(tmp_path: Path, names: tuple[str, ...]) -> None:
+    class_folders(tmp_path / "p", names)
+    assert counts(good(tmp_path / "p")) == dict.fromkeys(names, 3)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tfserve.training.dataset import image_reading
+from tfserve.training.dataset.layouts import roles
 from tfserve.training.dataset.layouts.parts import TEST, in_words, own_split, part_of
 from tfserve.training.dataset.search import (
     IGNORED_FOLDERS,
@@ -65,15 +66,18 @@ def looks_like_classes(search: Search, base: Path) -> bool:
     """Whether there are at least two folders with images, and no sign that they mean something else."""
     if parts := _parts(search, base):
         return any(_has_images(search, inner) for path in parts for inner in search.folders(path))
-    return sum(_has_images(search, path) for path in _class_folders(search, base)) > 1
+    folders = [path for path in _class_folders(search, base) if _has_images(search, path)]
+    return len(folders) > 1 and not all(roles.is_role(path.name) for path in folders)
 
 
 def hint(search: Search, base: Path) -> str:
-    """About a single folder with images: a sentence, empty in other cases."""
+    """About a single folder with images, or folders of masks or parts: a sentence, empty in other cases."""
     folders = [path for path in _class_folders(search, base) if _has_images(search, path)]
     if base != search.root and not folders:
         folders = [base] if _has_images(search, base) else []
-    if len(folders) != 1 or part_of(folders[0].name):
+    if len(folders) > 1 and all(roles.is_role(path.name) for path in folders):
+        return roles.about([search.name(path) for path in folders])
+    if len(folders) != 1 or roles.is_role(folders[0].name):
         return ""
     return (
         f" Only one folder has images ({search.name(folders[0])}/), but a classification needs a folder for each of at"
