@@ -216,7 +216,7 @@ def test_an_unknown_path_is_answered_in_json(server: Server, path: str) -> None:
     ],
 )  # fmt: skip
 def test_an_address_that_is_not_utf8_is_refused(server: Server, method: str, path: str) -> None:
-    server.create("escapes")
+    server.http.post("/create_workspace/", json={"name": "escapes"})
     answer = server.http.request(method, path, content=b"x")
     assert answer.status_code == 400, answer.text
     assert "is not UTF-8 after its escapes are decoded" in answer.text

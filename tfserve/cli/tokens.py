@@ -35,7 +35,7 @@ token with the scope admin to POST /tokens/."""
 
 
 @dataclass(frozen=True)
-class Place:
+class TokenStore:
     """Where the tokens are: on the server that is named, or on the local one with these settings."""
 
     settings: Settings
@@ -57,7 +57,9 @@ class Place:
         return self.target.is_on_this_machine and server.is_alive and self.target.has_port_of(server.address)
 
 
-def create(place: Place, name: str, scopes: Sequence[str], workspaces: list[str] | None, expires: str | None) -> None:
+def create(
+    store: TokenStore, name: str, scopes: Sequence[str], workspaces: list[str] | None, expires: str | None
+) -> None:
     """Prints the token. Only the token goes to standard output, so that a script can keep it."""
     expires_s = None if expires is None else durations.seconds(expires, "expires")
     request = CreateToken(
@@ -72,10 +74,10 @@ def create(place: Place, name: str, scopes: Sequence[str], workspaces: list[str]
     def ask(client: Client) -> Any:
         return client.create_token(name, scopes, workspaces=workspaces, expires=expires)
 
-    _print_secret(place, _run(place, ask, NewToken, in_database))
+    _print_secret(store, _run(store, ask, NewToken, in_database))
 
 
-def rotate(place: Place, name: str, grace: str) -> None:
+def rotate(store: TokenStore, name: str, grace: str) -> None:
     grace_s = 0 if grace == "0s" else durations.seconds(grace, "grace")
 
     def in_database() -> NewToken:
@@ -83,20 +85,20 @@ def rotate(place: Place, name: str, grace: str) -> None:
 
         return tokens.rotate(name, grace_s)
 
-    _print_secret(place, _run(place, lambda client: client.rotate_token(name, grace=grace), NewToken, in_database))
+    _print_secret(store, _run(store, lambda client: client.rotate_token(name, grace=grace), NewToken, in_database))
 
 
-def revoke(place: Place, name: str) -> None:
+def revoke(store: TokenStore, name: str) -> None:
     def in_database() -> TokenInfo:
         from tfserve.db import tokens
 
         return tokens.revoke(name)
 
-    _run(place, lambda client: client.revoke_token(name), TokenInfo, in_database)
+    _run(store, lambda client: client.revoke_token(name), TokenInfo, in_database)
     print(f"{name} is revoked")
 
 
-def show(place: Place) -> None:
+def show(store: TokenStore) -> None:
     """Prints a table of all tokens."""
 
     def in_database() -> list[TokenInfo]:
@@ -104,26 +106,26 @@ def show(place: Place) -> None:
 
         return tokens.listing()
 
-    found = _run(place, lambda client: client.list_tokens(), list[TokenInfo], in_database)
-    if place.target.as_json:
+    found = _run(store, lambda client: client.list_tokens(), list[TokenInfo], in_database)
+    if store.target.as_json:
         show_json([msgspec.to_builtins(each) for each in found])
     else:
         show_table(COLUMNS, [[getattr(each, column) for column in COLUMNS] for each in found])
 
 
-def link(place: Place) -> None:
+def link(store: TokenStore) -> None:
     """Prints a link that sets the password of the pages. The code is in the server's memory, so it must run."""
 
     def in_database() -> str:
         raise Unavailable("The server does not run. It prints a link at its start, unless a password was set before.")
 
-    path = _run(place, lambda client: client.make_password_link(), str, in_database)
-    address = place.target.url if place.is_elsewhere else holder(place.settings.data_path).address
+    path = _run(store, lambda client: client.make_password_link(), str, in_database)
+    address = store.target.url if store.is_elsewhere else holder(store.settings.data_path).address
     print(f"{address}{path}")
 
 
-def _print_secret(place: Place, made: NewToken) -> None:
-    if place.target.as_json:
+def _print_secret(store: TokenStore, made: NewToken) -> None:
+    if store.target.as_json:
         show_json(msgspec.to_builtins(made))
         return
     print(made.token)
@@ -133,16 +135,16 @@ def _print_secret(place: Place, made: NewToken) -> None:
     note(f"{info.name}: {', '.join(info.scopes)} in {where}, {until}. It is not shown again.")
 
 
-def _run(place: Place, ask: Callable[[Client], Any], result: Any, in_database: Callable[[], T]) -> T:
+def _run(store: TokenStore, ask: Callable[[Client], Any], result: Any, in_database: Callable[[], T]) -> T:
     """Raises the `TFserveError` of the server or of the client."""
-    if place.is_elsewhere:
-        with place.target.client() as client:
+    if store.is_elsewhere:
+        with store.target.client() as client:
             remote: T = msgspec.convert(ask(client), result)
             return remote
-    settings = place.settings
+    settings = store.settings
     server = holder(settings.data_path)
     if server.is_alive:
-        local: T = msgspec.convert(_ask(place, server.address, ask), result)
+        local: T = msgspec.convert(_ask(store, server.address, ask), result)
         return local
     lock = DataFolderLock(settings.data_path)
     try:
@@ -151,8 +153,8 @@ def _run(place: Place, ask: Callable[[Client], Any], result: Any, in_database: C
         lock.release()
 
 
-def _ask(place: Place, address: str, ask: Callable[[Client], Any]) -> Any:
-    settings, certificate = place.settings, place.target.certificate
+def _ask(store: TokenStore, address: str, ask: Callable[[Client], Any]) -> Any:
+    settings, certificate = store.settings, store.target.certificate
     secret = local_token.read(settings.data_path)
     if secret is None or not address:
         raise OtherUser(data_dir=settings.data_dir)

@@ -14,7 +14,7 @@ from tfserve.config import load
 from tfserve.errors import TFserveError
 
 if TYPE_CHECKING:
-    from tfserve.cli.tokens import Place
+    from tfserve.cli.tokens import TokenStore
 
 
 @click.group(cls=Group)
@@ -27,7 +27,7 @@ def token() -> None:
 
 
 def _action(function: Callable[..., None]) -> click.Command:
-    """A command whose function gets the place of the tokens first."""
+    """A command whose function gets the store of the tokens first."""
 
     def command(data_dir: str | None, **given: Any) -> int:
         target = click.get_current_context().ensure_object(Target)
@@ -42,10 +42,10 @@ def _action(function: Callable[..., None]) -> click.Command:
 
 
 def _act(function: Callable[..., None], target: Target, data_dir: str | None, given: dict[str, Any]) -> int:
-    from tfserve.cli.tokens import Place
+    from tfserve.cli.tokens import TokenStore
 
     try:
-        function(Place(load({"data_dir": data_dir}), target, data_dir is not None), **given)
+        function(TokenStore(load({"data_dir": data_dir}), target, data_dir is not None), **given)
     except TFserveError as error:
         complain(error.message)
         return 1
@@ -66,28 +66,30 @@ NAME = click.argument("name")
     help="a workspace that it can use; repeatable (default: all)",
 )  # fmt: skip
 @click.option("--expires", metavar="DURATION", help="how long it is valid, such as 90d (default: no end)")
-def create(place: Place, name: str, scopes: tuple[str, ...], workspaces: tuple[str, ...], expires: str | None) -> None:
+def create(
+    store: TokenStore, name: str, scopes: tuple[str, ...], workspaces: tuple[str, ...], expires: str | None
+) -> None:
     """Create a token and print it. It is not shown again."""
     from tfserve.cli import tokens
 
-    tokens.create(place, name, scopes, [*workspaces] or None, expires)
+    tokens.create(store, name, scopes, [*workspaces] or None, expires)
 
 
 @_action
-def list_(place: Place) -> None:
+def list_(store: TokenStore) -> None:
     """List the tokens."""
     from tfserve.cli import tokens
 
-    tokens.show(place)
+    tokens.show(store)
 
 
 @_action
 @NAME
-def revoke(place: Place, name: str) -> None:
+def revoke(store: TokenStore, name: str) -> None:
     """Revoke a token at once."""
     from tfserve.cli import tokens
 
-    tokens.revoke(place, name)
+    tokens.revoke(store, name)
 
 
 @_action
@@ -95,19 +97,19 @@ def revoke(place: Place, name: str) -> None:
 @click.option(
     "--grace", default="24h", metavar="DURATION", help="how long the old secret stays valid, 0s: not at all (24h)"
 )
-def rotate(place: Place, name: str, grace: str) -> None:
+def rotate(store: TokenStore, name: str, grace: str) -> None:
     """Give a token a new secret and print it."""
     from tfserve.cli import tokens
 
-    tokens.rotate(place, name, grace)
+    tokens.rotate(store, name, grace)
 
 
 @_action
-def link(place: Place) -> None:
+def link(store: TokenStore) -> None:
     """Print a link that sets the password of the pages."""
     from tfserve.cli import tokens
 
-    tokens.link(place)
+    tokens.link(store)
 
 
 COMMANDS = {"token": token}

@@ -29,7 +29,7 @@ from tfserve.ipc.messages import (
 from tfserve.supervisor.cluster import shares
 from tfserve.supervisor.cluster.files import Send, WorkerFiles, asked
 from tfserve.supervisor.cluster.mirrors import SharedFolder
-from tfserve.supervisor.cluster.places import Places
+from tfserve.supervisor.cluster.path_map import PathMap
 from tfserve.supervisor.cluster.remote_training import RemoteTraining
 from tfserve.training.dataset.project_folders import problems_of_results, results_folder
 
@@ -45,7 +45,7 @@ class Carrier:
         self._files = files
         self._folders: dict[str, SharedFolder] = {}
         self._names: dict[str, str] = {}
-        self._places = Places()
+        self._path_map = PathMap()
         self._carriers: dict[type[Request[Any]], Callable[[Any, Send], Awaitable[Any]]] = {
             BecomeModel: self._become_model,
             IdentifyModel: self._identify,
@@ -63,36 +63,36 @@ class Carrier:
         return response
 
     async def _ask(self, request: Request[R], send: Send) -> R:
-        return await asked(self._places, send, request)
+        return await asked(self._path_map, send, request)
 
     # --- models
 
     async def _become_model(self, request: BecomeModel, send: Send) -> ModelLoaded:
-        places = self._places
+        path_map = self._path_map
         for path in filter(None, (request.path, request.source)):
-            await self._files.provide(places, shares.of_model, path)
+            await self._files.provide(path_map, shares.of_model, path)
         if request.weights is not None:
-            await self._files.provide(places, shares.of_checkpoint, request.weights)
+            await self._files.provide(path_map, shares.of_checkpoint, request.weights)
         local = replace(
-            request, path=places.to_node(request.path), source=places.to_node(request.source),
-            weights=None if request.weights is None else places.to_node(request.weights),
+            request, path=path_map.to_node(request.path), source=path_map.to_node(request.source),
+            weights=None if request.weights is None else path_map.to_node(request.weights),
         )  # fmt: skip
-        return await asked(places, send, local)
+        return await asked(path_map, send, local)
 
     async def _identify(self, request: IdentifyModel, send: Send) -> str:
-        places = self._places
-        await self._files.provide(places, shares.of_model, request.path)
-        return await asked(places, send, replace(request, path=places.to_node(request.path)))
+        path_map = self._path_map
+        await self._files.provide(path_map, shares.of_model, request.path)
+        return await asked(path_map, send, replace(request, path=path_map.to_node(request.path)))
 
     async def _convert(self, request: Convert, send: Send) -> Converted:
         """Each candidate finds in the work folder what the ones before have left there, maybe on other nodes."""
-        places = self._places
-        await self._files.provide(places, shares.of_model, request.path)
-        work = await self._folder(request.work_folder, places)
+        path_map = self._path_map
+        await self._files.provide(path_map, shares.of_model, request.path)
+        work = await self._folder(request.work_folder, path_map)
         local = replace(
-            request, path=places.to_node(request.path), work_folder=places.to_node(request.work_folder)
+            request, path=path_map.to_node(request.path), work_folder=path_map.to_node(request.work_folder)
         )  # fmt: skip
-        response: Converted = await asked(places, send, local)
+        response: Converted = await asked(path_map, send, local)
         if work is not None:
             await work.synchronise()
         return response
@@ -101,17 +101,17 @@ class Carrier:
 
     async def _run_script(self, request: RunScript, send: Send) -> ScriptEnded:
         """The folder of the workspace is the same on the head and on the node before and after each script."""
-        places = self._places
-        folder = await self._folder(request.folder, places)
+        path_map = self._path_map
+        folder = await self._folder(request.folder, path_map)
         is_inside = request.file is not None and Path(request.file).is_relative_to(request.folder)
         if request.file is not None and not is_inside:
-            await self._files.provide(places, shares.of_script, request.file)
+            await self._files.provide(path_map, shares.of_script, request.file)
         local = replace(
-            request, folder=places.to_node(request.folder),
-            file=None if request.file is None else places.to_node(request.file),
+            request, folder=path_map.to_node(request.folder),
+            file=None if request.file is None else path_map.to_node(request.file),
         )  # fmt: skip
         try:
-            response: ScriptEnded = await asked(places, send, local)
+            response: ScriptEnded = await asked(path_map, send, local)
         finally:
             if folder is not None:
                 await folder.synchronise()
@@ -120,25 +120,25 @@ class Carrier:
     # --- data sets
 
     async def _examine(self, request: ExamineProject, send: Send) -> ProjectExamined:
-        places = self._places
-        await self._files.provide(places, shares.of_project, request.project_dir, request.parameters)
-        parameters = places.in_parameters(await self._files.provide_weights(places, request.parameters))
+        path_map = self._path_map
+        await self._files.provide(path_map, shares.of_project, request.project_dir, request.parameters)
+        parameters = path_map.in_parameters(await self._files.provide_weights(path_map, request.parameters))
         findings = Path(request.findings)
         if self._files.head.is_shared(findings):
-            local = replace(request, project_dir=places.to_node(request.project_dir), parameters=parameters)
-            return await asked(places, send, local)
-        places.add(str(findings.parent), await self._files.open_mirror(EXAMINATION))
+            local = replace(request, project_dir=path_map.to_node(request.project_dir), parameters=parameters)
+            return await asked(path_map, send, local)
+        path_map.add(str(findings.parent), await self._files.open_mirror(EXAMINATION))
         local = replace(
-            request, project_dir=places.to_node(request.project_dir), parameters=parameters,
-            findings=places.to_node(request.findings),
-            roots=places.folders_on_node if request.roots else [],
+            request, project_dir=path_map.to_node(request.project_dir), parameters=parameters,
+            findings=path_map.to_node(request.findings),
+            roots=path_map.folders_on_node if request.roots else [],
         )  # fmt: skip
-        response: ProjectExamined = await asked(places, send, local)
-        await self._keep_findings(findings, places)
+        response: ProjectExamined = await asked(path_map, send, local)
+        await self._keep_findings(findings, path_map)
         here = await in_thread(lambda: problems_of_results(results_folder(Path(request.project_dir))))
         return replace(response, problems=[*response.problems, *(p for p in here if p not in response.problems)])
 
-    async def _keep_findings(self, findings: Path, places: Places) -> None:
+    async def _keep_findings(self, findings: Path, path_map: PathMap) -> None:
         """The list of images, with the paths of the head, after what had to be unpacked for it."""
         listed = await self._files.list_mirror(EXAMINATION)
         unpacked = [each for each in listed if each.path.split("/")[0] == DERIVED]
@@ -146,11 +146,11 @@ class Carrier:
         for each in listed:
             if each.path == findings.name:
                 blobs = await self._files.receive([each])
-                await in_thread(_write_as_on_head, places, blobs.path_of(each.digest), findings)
+                await in_thread(_write_as_on_head, path_map, blobs.path_of(each.digest), findings)
 
     # --- parts
 
-    async def _folder(self, folder: str, places: Places) -> SharedFolder | None:
+    async def _folder(self, folder: str, path_map: PathMap) -> SharedFolder | None:
         """The folder on the node, the same as on the head. None if all machines see it."""
         if self._files.head.is_shared(folder):
             return None
@@ -161,7 +161,7 @@ class Carrier:
             self._folders[folder] = shared
         else:
             await shared.synchronise()
-        places.add(folder, shared.on_node)
+        path_map.add(folder, shared.on_node)
         return shared
 
     def _name_of(self, folder: str) -> str:
@@ -173,5 +173,5 @@ class Carrier:
         return self._names[folder]
 
 
-def _write_as_on_head(places: Places, findings: Path, to: Path) -> None:
-    write_durably(to, places.to_head(findings.read_bytes()))
+def _write_as_on_head(path_map: PathMap, findings: Path, to: Path) -> None:
+    write_durably(to, path_map.to_head(findings.read_bytes()))

@@ -38,7 +38,7 @@ from tfserve.supervisor.cluster.ray_process import RayProcess
 from tfserve.supervisor.cluster.remote_workers import NodeLauncher, RemoteWorkers
 from tfserve.supervisor.cluster.this_node import ThisNode
 from tfserve.supervisor.events import Signal
-from tfserve.supervisor.processes.launchers import Adopted, NoPlace, Place, Spare, Spares
+from tfserve.supervisor.processes.launchers import Adopted, NoMachine, Placement, Spare, Spares
 from tfserve.supervisor.processes.limits import Limiter
 from tfserve.supervisor.this_machine import CannotBeMet
 from tfserve.supervisor.web_processes import Service
@@ -147,8 +147,8 @@ class Cluster:
 
     # --- a source of workers
 
-    async def place(self, demand: Demand) -> Place:
-        """The machine on which a worker starts. Raises `NoPlace`, `Invalid`."""
+    async def place(self, demand: Demand) -> Placement:
+        """The machine on which a worker starts. Raises `NoMachine`, `Invalid`."""
         loop = asyncio.get_running_loop()
         begun = loop.time()
         while True:
@@ -158,7 +158,7 @@ class Cluster:
                 return self._place_on(choice.node, demand)
             left_s = begun + (STARTING_S if self._is_starting else FIRST_NODE_S) - loop.time()
             if self._candidates() or left_s <= 0:
-                raise NoPlace(problem=self._why(choice.problem))
+                raise NoMachine(problem=self._why(choice.problem))
             await self._changed.wait(left_s)
 
     async def adopt(self, deployment: int, is_suitable: Callable[[BecomeModel], Awaitable[bool]]) -> Adopted | None:
@@ -201,14 +201,14 @@ class Cluster:
             found.insert(0, Candidate(own.name, own.resources, own.free, own.workers))
         return found
 
-    def _place_on(self, name: str, demand: Demand) -> Place:
+    def _place_on(self, name: str, demand: Demand) -> Placement:
         needs, _ = amounts(demand)
         node = self.nodes.get(name)
         if node is None:
             return self._here.place_for(needs)
         if needs:
-            return Place(NodeLauncher(self.workers, node, for_ray(needs)))
-        return Place(NodeLauncher(self.workers, node, {}), self._spares_of(node))
+            return Placement(NodeLauncher(self.workers, node, for_ray(needs)))
+        return Placement(NodeLauncher(self.workers, node, {}), self._spares_of(node))
 
     def _spares_of(self, node: Node) -> Spares:
         if node.spares is None:

@@ -40,7 +40,7 @@ from tfserve.ipc.messages import (
     WatchMirror,
 )
 from tfserve.supervisor.cluster import shares
-from tfserve.supervisor.cluster.places import Places
+from tfserve.supervisor.cluster.path_map import PathMap
 from tfserve.supervisor.cluster.shares import Share
 
 R = TypeVar("R")
@@ -148,7 +148,7 @@ class WorkerFiles:
 
     # --- to the node
 
-    async def provide(self, places: Places, describe: Callable[P, Share], *args: P.args, **kwargs: P.kwargs) -> None:
+    async def provide(self, path_map: PathMap, describe: Callable[P, Share], *args: P.args, **kwargs: P.kwargs) -> None:
         """Makes files of the head available on the node, read-only. Raises `UnreadableFile`, `ContentChanged`.
 
         `describe` is called in a thread.
@@ -159,17 +159,17 @@ class WorkerFiles:
         tree = FileTree(name=share.root.name or "root", entries=[each.entry for each in found])
         key = trees.key_of(tree)
         path = await self.ask(ProvideTree(key=key)) or await self._offer(key, tree, found)
-        places.add(str(share.root), path, share.paths)
+        path_map.add(str(share.root), path, share.paths)
 
-    async def provide_weights(self, places: Places, parameters: dict[str, Any]) -> dict[str, Any]:
+    async def provide_weights(self, path_map: PathMap, parameters: dict[str, Any]) -> dict[str, Any]:
         """The parameters of a training, with the path on the node of a file of weights."""
         weights = parameters.get(WEIGHTS)
         if not isinstance(weights, str) or not weights.startswith("/"):
             return parameters
-        own = Places()
+        own = PathMap()
         await self.provide(own, shares.of_file, weights)
         if (on_node := own.to_node(weights)) != weights:
-            places.add(weights, on_node)
+            path_map.add(weights, on_node)
         return parameters | {WEIGHTS: on_node}
 
     def _scanned(self, describe: Callable[[], Share]) -> tuple[Share, list[Found]]:
@@ -235,9 +235,9 @@ class WorkerFiles:
         return await self.ask(request)
 
 
-async def asked(places: Places, send: Callable[[Request[R]], Awaitable[R]], request: Request[R]) -> R:
+async def asked(path_map: PathMap, send: Callable[[Request[R]], Awaitable[R]], request: Request[R]) -> R:
     """The response of a worker, or its error, with the paths of the head."""
     try:
-        return places.in_response(await send(request))
+        return path_map.in_response(await send(request))
     except TFserveError as error:
-        raise places.in_error(error) from None
+        raise path_map.in_error(error) from None

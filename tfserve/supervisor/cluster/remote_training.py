@@ -24,7 +24,7 @@ from tfserve.ipc.connections import ConnectionLost
 from tfserve.ipc.messages import Entry, JobState, Train, TrainingEnded
 from tfserve.supervisor.cluster import shares
 from tfserve.supervisor.cluster.files import Send, WorkerFiles, asked
-from tfserve.supervisor.cluster.places import Places
+from tfserve.supervisor.cluster.path_map import PathMap
 from tfserve.training import atomic_files
 from tfserve.training.dataset.project_folders import METRICS_FILE
 
@@ -47,19 +47,19 @@ class RemoteTraining:
         self._task_folder = Path(request.findings).parent
         self._work = Path(request.work_folder)
         self._result = Path(request.folder)
-        self._places = Places()
+        self._path_map = PathMap()
         self._base: Listing = {}
         self._changed = asyncio.Event()
 
     async def run(self, send: Send) -> TrainingEnded:
         if self._files.head.is_shared(self._task_folder) and self._files.head.is_shared(self._request.project_dir):
             times = await self._files.open_mirror(TIMES)
-            return await asked(self._places, send, replace(self._request, timings=f"{times}/times.json"))
+            return await asked(self._path_map, send, replace(self._request, timings=f"{times}/times.json"))
         local = await self._prepare()
         await self._files.watch_mirror(TASK, self._changed.set)
         following = asyncio.get_running_loop().create_task(self._follow())
         try:
-            response: TrainingEnded = await asked(self._places, send, local)
+            response: TrainingEnded = await asked(self._path_map, send, local)
         except ConnectionLost:
             with contextlib.suppress(TimeoutError, ConnectionLost, TFserveError, OSError):
                 async with asyncio.timeout(LAST_LOOK_S):
@@ -74,20 +74,20 @@ class RemoteTraining:
 
     async def _prepare(self) -> Train:
         """The request with the paths on the node, where the files are now."""
-        request, files, places = self._request, self._files, self._places
-        await files.provide(places, shares.of_project, request.project_dir, request.parameters)
-        await files.provide_weights(places, request.parameters)
+        request, files, path_map = self._request, self._files, self._path_map
+        await files.provide(path_map, shares.of_project, request.project_dir, request.parameters)
+        await files.provide_weights(path_map, request.parameters)
         on_node = await files.open_mirror(TASK)
-        places.add(str(self._task_folder), on_node)
+        path_map.add(str(self._task_folder), on_node)
         await self._send_task()
         results = await files.open_mirror(RESULT)
-        places.add(str(self._result.parent), results)
+        path_map.add(str(self._result.parent), results)
         await self._send_finished()
         times = await files.open_mirror(TIMES)
         return replace(
-            request, project_dir=places.to_node(request.project_dir), findings=places.to_node(request.findings),
-            work_folder=places.to_node(request.work_folder), folder=f"{results}/{self._result.name}",
-            timings=f"{times}/times.json" if request.timings else "", local_paths=places.on_node,
+            request, project_dir=path_map.to_node(request.project_dir), findings=path_map.to_node(request.findings),
+            work_folder=path_map.to_node(request.work_folder), folder=f"{results}/{self._result.name}",
+            timings=f"{times}/times.json" if request.timings else "", local_paths=path_map.on_node,
         )  # fmt: skip
 
     async def _send_task(self) -> None:

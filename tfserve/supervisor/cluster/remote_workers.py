@@ -35,7 +35,7 @@ from tfserve.supervisor.cluster.files import HeadFiles
 from tfserve.supervisor.cluster.nodes import Node, Nodes
 from tfserve.supervisor.cluster.remote_child import BRIDGE_GRACE_S, RemoteChild, RemoteLimiter
 from tfserve.supervisor.processes.child import Role
-from tfserve.supervisor.processes.launchers import FullNode, NoPlace
+from tfserve.supervisor.processes.launchers import FullNode, NoMachine
 from tfserve.supervisor.processes.limits import Limiter
 from tfserve.supervisor.processes.worker import Carry, Send, Worker
 from tfserve.supervisor.processes.workshop import PRIVATE_SETTINGS, when_ready
@@ -102,13 +102,13 @@ class RemoteWorkers:
         self._started: dict[str, _Started] = {}
 
     async def start(self, node: Node, resources: dict[str, float], start: StartWorker) -> Worker:
-        """A worker that is ready for a role. Raises `WorkerDied`, and `NoPlace` if Ray starts none."""
+        """A worker that is ready for a role. Raises `WorkerDied`, and `NoMachine` if Ray starts none."""
         child = RemoteChild(secrets.token_hex(8), node.name, first_request_id=self._epoch * REQUEST_IDS + 1)
         child.resources = resources
         worker = self._known(child, node, StartWorker(warm=start.warm, light=start.light, settings=self._settings))
         if node.ray is None:
             child.lose(f"Ray does not know node {node.name}")
-            raise NoPlace(problem=f"Ray does not know node {node.name}.")
+            raise NoMachine(problem=f"Ray does not know node {node.name}.")
         child.expect(START_S, f"its actor on node {node.name} did not start within {START_S:g} s")
         try:
             await self._ray.start_actor(
@@ -120,7 +120,7 @@ class RemoteWorkers:
             )  # fmt: skip
         except TFserveError as error:
             child.lose(f"its actor could not be started on node {node.name}: {error.message}")
-            raise NoPlace(problem=f"an actor could not be started on node {node.name}: {error.message}") from None
+            raise NoMachine(problem=f"an actor could not be started on node {node.name}: {error.message}") from None
         return await when_ready(worker)
 
     async def open(self, connection: Connection, member: str, request: OpenWorker) -> tuple[WorkerOpened, Handler]:

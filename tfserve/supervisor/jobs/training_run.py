@@ -25,7 +25,7 @@ from tfserve.ipc.messages import (
     TrainJob,
 )
 from tfserve.supervisor.jobs.job import EndedEarly, Job
-from tfserve.supervisor.processes.launchers import NoPlace, Spare
+from tfserve.supervisor.processes.launchers import NoMachine, Spare
 from tfserve.supervisor.processes.output import JobOutput
 from tfserve.supervisor.processes.worker import Worker
 from tfserve.training.atomic_files import is_disk_full
@@ -102,11 +102,11 @@ class Run:
         while True:
             try:
                 return await spare.take(needs_tensorflow=True, demand=self.demand)
-            except NoPlace as error:
+            except NoMachine as error:
                 if error.message != reason:
                     reason = error.message
                     await on_wait(reason)
-                await spare.wait_for_place()
+                await spare.wait_for_placement()
 
     def move(self) -> None:
         """Ends its process if that is on a machine which is about to stop."""

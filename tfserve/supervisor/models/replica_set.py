@@ -218,9 +218,9 @@ class ReplicaSet:
         """A process that has served the deployment since before this server started."""
         return await adopt(self._spare, self.trials, deployment)
 
-    async def wait_for_place(self) -> None:
+    async def wait_for_placement(self) -> None:
         """Returns when a node may have room that had none."""
-        await self._spare.wait_for_place()
+        await self._spare.wait_for_placement()
 
     async def prepare_room(self, needed_bytes: int) -> None:
         """Lets other models sleep if memory is short for another process with this one."""

@@ -14,7 +14,7 @@ from tfserve.supervisor.jobs.deaths import last_death
 from tfserve.supervisor.models import model_files
 from tfserve.supervisor.models.deployment import Deployment
 from tfserve.supervisor.models.replicas import Replica
-from tfserve.supervisor.processes.launchers import FullNode, NoPlace
+from tfserve.supervisor.processes.launchers import FullNode, NoMachine
 from tfserve.supervisor.processes.restarts import ModelDeaths, Restarts
 from tfserve.supervisor.processes.worker import WorkerDied
 
@@ -36,7 +36,7 @@ class RestoredSet(Protocol):
 
     async def announce(self) -> None: ...
 
-    async def wait_for_place(self) -> None: ...
+    async def wait_for_placement(self) -> None: ...
 
     def settle(self, deployment: Deployment) -> None: ...
 
@@ -107,8 +107,8 @@ class Restoring:
             adopted = await self._set.adopt(deployment)
             chosen = deployment.chosen
             replica = adopted or await self._set.load(deployment)
-        except (NoPlace, FullNode) as error:
-            return await self._wait_for_place(deployment, error)
+        except (NoMachine, FullNode) as error:
+            return await self._wait_for_placement(deployment, error)
         except TFserveError as error:
             return not deployment.back_to_auto(error.message) and await self._refused(deployment, error)
         except WorkerDied as death:
@@ -124,7 +124,7 @@ class Restoring:
         self._serves.set()
         return len(deployment.staying) >= deployment.options.replicas
 
-    async def _wait_for_place(self, deployment: Deployment, error: TFserveError) -> bool:
+    async def _wait_for_placement(self, deployment: Deployment, error: TFserveError) -> bool:
         """A node may return, and others may end what they run."""
         if deployment.is_asleep:  # the next request tries again
             return await self._give_up_missing(deployment, error.message)
@@ -134,7 +134,7 @@ class Restoring:
         self.has_no_place.set()
         self._changed.fire()
         try:
-            await self._set.wait_for_place()
+            await self._set.wait_for_placement()
         finally:
             self.has_no_place.clear()
         return False

@@ -35,8 +35,8 @@ class Launcher(Protocol):
 
 
 @dataclass(frozen=True)
-class Place:
-    """A machine that was chosen for a demand."""
+class Placement:
+    """The machine that was chosen for a demand."""
 
     launcher: Launcher
     spares: Spares | None = None
@@ -63,8 +63,8 @@ class Adopted(Protocol):
 class Elsewhere(Protocol):
     """The nodes of a cluster."""
 
-    async def place(self, demand: Demand) -> Place:
-        """Where a worker starts that has these demands. Raises `NoPlace`, `Unavailable`."""
+    async def place(self, demand: Demand) -> Placement:
+        """Where a worker starts that has these demands. Raises `NoMachine`, `Unavailable`."""
         ...
 
     async def adopt(self, deployment: int, is_suitable: Callable[[BecomeModel], Awaitable[bool]]) -> Adopted | None:
@@ -76,7 +76,7 @@ class Elsewhere(Protocol):
         ...
 
     async def wait_for_change(self) -> None:
-        """Returns when there may be a place that was not there before."""
+        """Returns when a machine may meet a demand that it did not meet before."""
         ...
 
     def fill(self) -> None: ...
@@ -84,7 +84,7 @@ class Elsewhere(Protocol):
     async def close(self) -> None: ...
 
 
-class NoPlace(Unavailable):
+class NoMachine(Unavailable):
     """No machine of the cluster can run this now: {problem}"""
 
 
@@ -219,9 +219,9 @@ class Spare:
         return self._here.light_worker
 
     @property
-    def here(self) -> Place:
+    def here(self) -> Placement:
         """This machine."""
-        return Place(self._launcher, self._here)
+        return Placement(self._launcher, self._here)
 
     def fill(self) -> None:
         """Starts the spares that are missing."""
@@ -236,7 +236,7 @@ class Spare:
     async def start_cold(self, demand: Demand = ANYWHERE) -> Worker:
         """A new worker without TensorFlow, which leaves the spare for others.
 
-        Raises `WorkerDied`, `Unavailable`, and `NoPlace` if no machine meets the demand.
+        Raises `WorkerDied`, `Unavailable`, and `NoMachine` if no machine meets the demand.
         """
         return await self._begin(
             demand, lambda place: place.start() if place.spares is None else place.spares.start_cold()
@@ -256,7 +256,7 @@ class Spare:
         the same.
         """
 
-        def start(place: Place) -> Awaitable[Worker]:
+        def start(place: Placement) -> Awaitable[Worker]:
             if place.spares is None:
                 return place.start(warm=needs_tensorflow)
             return place.spares.take(needs_tensorflow=needs_tensorflow, refills=refills)
@@ -284,8 +284,8 @@ class Spare:
         """A worker on a node that has served this deployment since before this server started."""
         return await self.elsewhere.adopt(deployment, is_suitable) if self.elsewhere is not None else None
 
-    async def wait_for_place(self) -> None:
-        """Returns when a demand that had no place may have one."""
+    async def wait_for_placement(self) -> None:
+        """Returns when a demand that no machine met may be met."""
         if self.elsewhere is not None:
             await self.elsewhere.wait_for_change()
 
@@ -294,7 +294,7 @@ class Spare:
             await self.elsewhere.close()
         await self._here.close()
 
-    async def _begin(self, demand: Demand, start: Callable[[Place], Awaitable[Worker]]) -> Worker:
+    async def _begin(self, demand: Demand, start: Callable[[Placement], Awaitable[Worker]]) -> Worker:
         """A worker whose node was lost, or is about to stop, before it had a role is started on another one."""
         for _ in range(ATTEMPTS - 1):
             try:
@@ -308,7 +308,7 @@ class Spare:
                 worker.kill("its node is about to stop")
         return await start(await self._place(demand))
 
-    async def _place(self, demand: Demand) -> Place:
+    async def _place(self, demand: Demand) -> Placement:
         if self.elsewhere is not None:
             return await self.elsewhere.place(demand)
         return self.here

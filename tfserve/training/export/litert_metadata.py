@@ -30,7 +30,7 @@ class _Byte(int):
     """An enumeration, or the type of a union."""
 
 
-class _Place(int):
+class _Offset(int):
     """The position of a written object."""
 
 
@@ -40,31 +40,31 @@ class _Writer:
     def __init__(self) -> None:
         self.builder = flatbuffers.Builder(1024)
 
-    def text(self, value: str) -> _Place:
-        return _Place(self.builder.CreateString(value))
+    def text(self, value: str) -> _Offset:
+        return _Offset(self.builder.CreateString(value))
 
-    def floats(self, *values: float) -> _Place:
-        return _Place(self.builder.CreateNumpyVector(np.array(values, np.float32)))
+    def floats(self, *values: float) -> _Offset:
+        return _Offset(self.builder.CreateNumpyVector(np.array(values, np.float32)))
 
-    def vector(self, *indices: _Place) -> _Place:
+    def vector(self, *indices: _Offset) -> _Offset:
         self.builder.StartVector(4, len(indices), 4)
         for index in reversed(indices):
             self.builder.PrependUOffsetTRelative(index)
-        return _Place(self.builder.EndVector())
+        return _Offset(self.builder.EndVector())
 
-    def table(self, *fields: _Place | _Byte | int | None) -> _Place:
+    def table(self, *fields: _Offset | _Byte | int | None) -> _Offset:
         """The fields in the order of the schema; None is left out."""
         self.builder.StartObject(len(fields))
         for slot, field in enumerate(fields):
-            if isinstance(field, _Place):
+            if isinstance(field, _Offset):
                 self.builder.PrependUOffsetTRelativeSlot(slot, field, 0)
             elif isinstance(field, _Byte):
                 self.builder.PrependUint8Slot(slot, field, 0)
             elif field is not None:
                 self.builder.PrependUint32Slot(slot, field, 0)
-        return _Place(self.builder.EndObject())
+        return _Offset(self.builder.EndObject())
 
-    def finished(self, root: _Place) -> bytes:
+    def finished(self, root: _Offset) -> bytes:
         self.builder.Finish(root, file_identifier=IDENTIFIER)
         return bytes(self.builder.Output())
 
@@ -99,7 +99,7 @@ def metadata(card: dict[str, Any]) -> bytes:
     return writer.finished(writer.table(name, description, None, graphs, None, None, files, parser))
 
 
-def _input(writer: _Writer, size: Sequence[int]) -> _Place:
+def _input(writer: _Writer, size: Sequence[int]) -> _Offset:
     """The image: 0 to 255, because the model includes the scaling."""
     height, width = size
     properties = writer.table(_Byte(RGB), writer.table(width, height))
@@ -121,13 +121,13 @@ DETECTIONS = {
 """In the order in which the converter writes the outputs."""
 
 
-def _outputs(writer: _Writer, train_type: str) -> list[_Place]:
+def _outputs(writer: _Writer, train_type: str) -> list[_Offset]:
     if train_type != "detection":
         return [_output(writer, train_type)]
     return [writer.table(writer.text(name), writer.text(meaning)) for name, meaning in DETECTIONS.items()]
 
 
-def _output(writer: _Writer, train_type: str) -> _Place:
+def _output(writer: _Writer, train_type: str) -> _Offset:
     """Probabilities along the last axis, whose labels are in a file."""
     if train_type == "classification":
         content, description = writer.table(_Byte(FEATURES), writer.table()), "one probability per label"

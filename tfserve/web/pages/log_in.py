@@ -143,7 +143,7 @@ async def _form(request: HttpRequest, *, next_path: str, problem: str = "", stat
 
 
 async def _refused_link(request: ASGIRequest, reason: str) -> HttpResponse:
-    """The page of a link that can't set a password: without the form, which would ask for one in vain."""
+    """The page of a link that can't set a password: without the form, since no password would be accepted."""
     await request.scope["failed_attempts"].note("wrong password link")
     return await _password_form(request, "", [reason], status=403)
 

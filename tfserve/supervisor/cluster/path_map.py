@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Place:
+class MappedFolder:
     """A folder of the head on the node, as far as it is there: only these `paths` in it, or everything ("")."""
 
     on_head: str
@@ -32,32 +32,32 @@ class Place:
         )
 
 
-class Places:
+class PathMap:
     """Paths on the head, each with the path of the same file on the node."""
 
     def __init__(self) -> None:
-        self._all: list[Place] = []
+        self._all: list[MappedFolder] = []
 
     @property
     def on_node(self) -> dict[str, str]:
-        return {place.on_head: place.on_node for place in self._all}
+        return {folder.on_head: folder.on_node for folder in self._all}
 
     @property
     def folders_on_node(self) -> list[str]:
-        return [place.on_node for place in self._all]
+        return [folder.on_node for folder in self._all]
 
     def add(self, on_head: str, on_node: str, paths: tuple[str, ...] = ("",)) -> None:
-        """Two files of one folder may be in two places, but each of them in one."""
-        added = Place(on_head, on_node, paths)
+        """Two files of one folder may be in two mapped folders, but each of them in one."""
+        added = MappedFolder(on_head, on_node, paths)
         self._all = [each for each in self._all if each.on_head != on_head or not _overlap(each.paths, paths)]
         self._all.append(added)
 
     def to_node(self, path: str) -> str:
         """The path on the node of a path on the head; unchanged if it is not known."""
-        leading = [place for place in self._all if place.may_lead_to(path)]
+        leading = [folder for folder in self._all if folder.may_lead_to(path)]
         if not leading:
             return path
-        best = max(leading, key=lambda place: (len(place.on_head), place.holds(path)))
+        best = max(leading, key=lambda folder: (len(folder.on_head), folder.holds(path)))
         return best.on_node + path[len(best.on_head) :]
 
     def in_parameters(self, parameters: dict[str, Any]) -> dict[str, Any]:
@@ -67,7 +67,7 @@ class Places:
     def in_response(self, response: T) -> T:
         """The response with the paths of the head instead of those of the node, wherever they are in it."""
         encoded = msgspec.msgpack.encode(response)
-        if not any(place.on_node.encode() in encoded for place in self._all):
+        if not any(folder.on_node.encode() in encoded for folder in self._all):
             return response
         changed = msgspec.msgpack.encode(self.to_head(msgspec.msgpack.decode(encoded)))
         return msgspec.msgpack.decode(changed, type=type(response))
@@ -81,11 +81,11 @@ class Places:
         """A text, bytes, or a list or dict of such."""
         match value:
             case str():
-                for place in self._longest_first:
-                    value = value.replace(place.on_node, place.on_head)
+                for folder in self._longest_first:
+                    value = value.replace(folder.on_node, folder.on_head)
             case bytes():
-                for place in self._longest_first:
-                    value = value.replace(place.on_node.encode(), place.on_head.encode())
+                for folder in self._longest_first:
+                    value = value.replace(folder.on_node.encode(), folder.on_head.encode())
             case list():
                 return [self.to_head(each) for each in value]
             case dict():
@@ -93,9 +93,9 @@ class Places:
         return value
 
     @property
-    def _longest_first(self) -> list[Place]:
+    def _longest_first(self) -> list[MappedFolder]:
         """A path may begin with another one."""
-        return sorted(self._all, key=lambda place: len(place.on_node), reverse=True)
+        return sorted(self._all, key=lambda folder: len(folder.on_node), reverse=True)
 
 
 def _overlap(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
