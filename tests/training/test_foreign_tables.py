@@ -167,3 +167,45 @@ def test_strange_values_of_label_studio_are_reported_and_never_a_crash(tmp_path:
     (tmp_path / "p" / "export.json").write_text(json.dumps(tasks))
     found = examined(tmp_path / "p", "detection")
     assert found.problems or all(0 <= box.left < box.right <= WIDTH for image in found.images for box in image.boxes)
+
+
+@pytest.mark.parametrize(
+    ("lines", "row"),
+    [
+        ("sep=;\r\nfile;label;\r\n", "{name};{label};"),
+        ("'file','label'\n", "'{name}','{label}'"),
+        ("url,label\n", "https://example.org/photos/{name}?w=3,{label}"),
+        ("My photographs,\n,\nfile,label\n", "{name},{label}"),
+        ("file,label\n", "{name},{label},"),
+        ("| file | label |\n|---|---|\n", "| {name} | {label} |"),
+    ],
+)
+def test_tables_with_habits_of_programs_are_read(tmp_path: Path, lines: str, row: str) -> None:
+    paths = pictures(tmp_path / "p" / "f", 8)
+    rows = [row.format(name=path.name, label=("Cat", "Dog")[n % 2]) for n, path in enumerate(paths)]
+    (tmp_path / "p" / "labels.csv").write_text(lines + "\n".join(rows), newline="")
+    assert counts(good(tmp_path / "p")) == {"Cat": 4, "Dog": 4}
+
+
+def test_lines_are_counted_from_the_top_of_the_file(tmp_path: Path) -> None:
+    paths = pictures(tmp_path / "p", 8)
+    rows = [f"{path.name};{'ab'[n % 2]}" for n, path in enumerate(paths)] + ["gone.png;a"]
+    (tmp_path / "p" / "labels.csv").write_text("\n".join(["sep=;", "file;label", *rows]))
+    reasons = {each.path: each.reason for each in good(tmp_path / "p").skipped}
+    assert reasons["gone.png"] == "missing: named in labels.csv, line 11"
+
+
+def test_a_first_row_without_a_label_is_not_a_title(tmp_path: Path) -> None:
+    paths = pictures(tmp_path / "p", 8)
+    rows = [f"{path.name},{'ab'[n % 2] if n else ''}" for n, path in enumerate(paths)]
+    (tmp_path / "p" / "labels.csv").write_text("\n".join(rows))
+    assert {each.path: each.reason for each in good(tmp_path / "p").skipped} == {
+        "000.png": "no label: labels.csv, line 1 has none"
+    }
+
+
+def test_a_table_of_boxes_for_excel_is_read(tmp_path: Path) -> None:
+    draw(tmp_path / "p", *(f"{number}.png" for number in range(6)))
+    rows = [f"{number}.png;10;5;30;15;Cup" for number in range(6)]
+    (tmp_path / "p" / "boxes.csv").write_text("\n".join(["sep=;", "filename;xmin;ymin;xmax;ymax;class", *rows]))
+    assert objects(good_boxes(tmp_path / "p"))["0.png"] == [("Cup", (10.0, 5.0, 30.0, 15.0))]

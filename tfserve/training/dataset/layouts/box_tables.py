@@ -63,9 +63,11 @@ def read(search: Search, index: ImageIndex) -> Annotations | None:
     marked: dict[Path, Marked] = {}
     for path in _files(search):
         cells = json_boxes.rows(path) if path.suffix.lower() in json_records.SUFFIXES else tables.rows(path)
+        above = tables.titles(cells)
+        cells = cells[above:]
         if cells and (columns := _columns(cells, index, path)):
             paths.append(path)
-            _Table(search, path, columns, index, found, marked).add(cells)
+            _Table(search, path, columns, index, found, marked).add(cells, above)
     if not paths:
         return None
     found.layout = f"a table of boxes: {', '.join(map(search.name, paths[:5]))}"
@@ -96,11 +98,12 @@ class _Table:
         self._columns, self._index, self._found, self._marked = columns, index, found, marked
         self._missing: set[str] = set()
 
-    def add(self, cells: Sequence[Sequence[str]]) -> None:
+    def add(self, cells: Sequence[Sequence[str]], above: int) -> None:
+        """`above` is the number of rows above these."""
         if self._columns.label < 0:
             self._found.remarks.append(f"{self._name} has no column of classes, so all boxes are of one: {OBJECT!r}.")
         first = 1 if self._columns.has_header else 0
-        for number, row in enumerate(cells[first:], start=first + 1):
+        for number, row in enumerate(cells[first:], start=above + first + 1):
             if any(cell.strip() for cell in row):
                 self._add_row(row, tables.place(self._search, self._path, number))
 

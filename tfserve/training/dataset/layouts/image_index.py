@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
 
 from tfserve.training.dataset.layouts.parts import part_of_path
 from tfserve.training.dataset.search import same_form
 
+_URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 NO_NUMBER = -1
 MAX_DIGITS = 18
 
@@ -36,7 +39,7 @@ class ImageIndex:
 
     def find(self, name: str, near: Path | None = None) -> Path | None:
         """The matching file; None unless exactly one matches. `near` is the folder of the file that names it."""
-        parts = _parts(same_form(name.strip().replace("\\", "/")))
+        parts = _parts(same_form(_path_of_url(name.strip()).replace("\\", "/")))
         if not parts:
             return None
         found = self._by_name.get(parts[-1]) or self._by_folded.get(parts[-1].casefold())
@@ -77,6 +80,16 @@ class ImageIndex:
         exact = [file for file in fitting if len(self._parts[file]) == len(parts)]
         chosen = fitting if len(fitting) == 1 else exact
         return chosen[0] if len(chosen) == 1 else None
+
+
+def _path_of_url(name: str) -> str:
+    """`https://a.org/my%20cup.jpg?w=9` is `/my cup.jpg`; other names stay."""
+    if not _URL.match(name):
+        return name
+    try:
+        return unquote(urlsplit(name).path)
+    except ValueError:
+        return name
 
 
 def _number(name: str) -> int:

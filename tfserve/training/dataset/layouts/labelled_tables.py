@@ -27,11 +27,12 @@ _WHOLE = re.compile(r"-?\d+\.0+")
 
 @dataclass
 class _Read:
-    """What the rows of all tables say. `several` are rows with more than one label."""
+    """What the rows of all tables say. `listed` are the images that they name, `several` rows with several labels."""
 
     files: dict[Path, Labelled] = field(default_factory=dict)
     labels: dict[Path, list[str]] = field(default_factory=lambda: defaultdict(list))
     several: list[str] = field(default_factory=list)
+    listed: set[Path] = field(default_factory=set)
 
 
 def find(search: Search, tables: Sequence[Table], index: ImageIndex) -> list[Labelled]:
@@ -39,7 +40,7 @@ def find(search: Search, tables: Sequence[Table], index: ImageIndex) -> list[Lab
     with_labels = [table for table in tables if table.has_labels]
     read = _Read()
     for table in with_labels:
-        for number, row in enumerate(table.rows, start=2 if table.header else 1):
+        for number, row in enumerate(table.rows, start=table.above + (2 if table.header else 1)):
             if any(cell.strip() for cell in row):
                 _read_row(search, table, row, number, index, read)
     contradictions = [
@@ -53,7 +54,7 @@ def find(search: Search, tables: Sequence[Table], index: ImageIndex) -> list[Lab
     search.remarks += sentence(
         f"{ONE_LABEL}, so these combinations of others are classes of their own", _combinations(files)
     )
-    _skip_the_others(search, tables, index, read.files)
+    _skip_the_others(search, tables, index, read)
     return files
 
 
@@ -112,6 +113,7 @@ def _read_row(search: Search, table: Table, row: list[str], number: int, index: 
     path = table.file_of(row, index)
     labels = table.labels_of(row)
     where = place(search, table.path, number)
+    read.listed |= {path} if path is not None else set()
     if path is None:
         search.skip(search.root / (name or "(no name)")[:200], f"missing: named in {where}", bad=True)
     elif not labels:
@@ -183,13 +185,13 @@ def _names_by_line(search: Search, tables: Sequence[Table], codes: Collection[st
 # --- what the tables do not say
 
 
-def _skip_the_others(search: Search, tables: Sequence[Table], index: ImageIndex, used: Collection[Path]) -> None:
+def _skip_the_others(search: Search, tables: Sequence[Table], index: ImageIndex, read: _Read) -> None:
     """Images without a label. Those that only other tables list, or in a folder of tests, are a test set."""
     names = ", ".join(search.name(table.path) for table in tables if table.has_labels)
     listed = {table.file_of(row, index) for table in tables if not table.has_labels for row in table.rows}
-    folders = {path.parent for path in used}
+    folders = {path.parent for path in read.files}
     count = 0
-    for path in (path for path in index.files if path not in used):
+    for path in (path for path in index.files if path not in read.listed):
         is_test = path in listed or (path.parent not in folders and _is_of_test(index.relative(path)))
         count += is_test
         search.skip(path, UNLABELLED if is_test else f"not listed in {names}")

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 from tfserve.training.dataset import image_reading, text_reading
@@ -59,6 +60,8 @@ class Table:
     one_hot: tuple[int, ...] = ()
     #: whether files are named by their numbers
     by_number: bool = False
+    #: rows above the header
+    above: int = 0
 
     @property
     def has_labels(self) -> bool:
@@ -117,6 +120,8 @@ def place(search: Search, path: Path, number: int) -> str:
 def _table(path: Path, index: ImageIndex, groups: str) -> Table | None:
     """None for a file that does not name images of this project."""
     cells = rows(path)
+    above = titles(cells)
+    cells = cells[above:]
     if len(cells) < 2 or len(cells[0]) < 2:
         return None
     header = [cell.strip() for cell in cells[0]]
@@ -126,8 +131,12 @@ def _table(path: Path, index: ImageIndex, groups: str) -> Table | None:
         file, has_header = _number_column(header, cells, index), True
     if file < 0:
         return None
-    table = Table(path, header if has_header else [], cells[1:] if has_header else cells, file, by_number=by_number)
+    table = Table(
+        path, header if has_header else [], cells[1:] if has_header else cells, file, by_number=by_number, above=above
+    )
     width = max(map(len, table.rows[:SAMPLE]), default=0)
+    if has_header:
+        table.header += [""] * (width - len(table.header))
     others = [column for column in range(width) if column != file and not _is_row_number(table.header, column)]
     table.split = _column(table, others, SPLIT_HEADERS, all_parts=True)
     table.group = _column(table, others, frozenset({groups.lower()}), exact=True)
@@ -152,10 +161,23 @@ def rows(path: Path) -> list[list[str]]:
     if _width(lines, delimiter) < 2:
         return []
     try:
-        read = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+        quote = "'" if lines[0].strip().startswith("'") else '"'
+        read = csv.reader(
+            io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, quotechar=quote
+        )  # fmt: skip
         return [row for row in read if row and not row[0].startswith("#")]
     except csv.Error:
         return []
+
+
+def titles(cells: Sequence[Sequence[str]]) -> int:
+    """The number of rows before the header: titles, and `sep=;`, which Excel understands."""
+    return sum(1 for _ in takewhile(_is_title, cells))
+
+
+def _is_title(row: Sequence[str]) -> bool:
+    filled = [cell.strip().lower() for cell in row if cell.strip()]
+    return len(filled) < 2 and not any(cell.endswith(image_reading.SUFFIXES) for cell in filled)
 
 
 def _width(lines: Sequence[str], delimiter: str) -> int:
