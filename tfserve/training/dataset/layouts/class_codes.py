@@ -16,7 +16,7 @@ from tfserve.training.dataset.search import Search, same_form
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".json")
 MAX_BYTES = 4 * 2**20
-MAX_FILES = 50
+MAX_FILES, MAX_LINE = 50, 500
 _CODE = re.compile(r"-?\d{1,9}|n\d{8}|/[mg]/\w+")
 _FILE = re.compile(r"class|label|name|categor|map|synset|word|dict|species|breed|target|disease|legend", re.IGNORECASE)
 _PAIR = re.compile(r"""\s*["']?([^\s,;\t"':=]+)["']?\s*(?:[,;:=]|\s)\s*(.+?)\s*""")
@@ -52,7 +52,7 @@ def _readings(path: Path) -> Iterable[Mapping[str, str]]:
         return []
     if path.suffix.lower() == ".json":
         return _of_json(text)
-    lines = text.splitlines()
+    lines = [line for line in text.splitlines() if len(line) <= MAX_LINE]
     forward = [match.groups() for line in lines if (match := _PAIR.fullmatch(line))]
     backward = [match.groups() for line in lines if (match := _LAST.fullmatch(line))]
     return [_once((code, name.strip("\"'")) for code, name in forward), _once((code, name) for name, code in backward)]
