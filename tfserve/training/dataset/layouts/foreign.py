@@ -33,12 +33,12 @@ _ADVICE = (
     (PACKED, "are archives that are not read: unpack them, or pack the images as .zip or .tar.gz"),
 )  # fmt: skip
 _IDX = re.compile(r"-(images|labels)[-.]idx\d-ubyte(\.gz)?$")
-_CVAT = re.compile(r"<annotations>.*<(image|track)\b", re.DOTALL)
+_CVAT = re.compile(r"<annotations>.{0,5000}?<(image|track)\b", re.DOTALL)
 _LABEL_STUDIO = re.compile(r'"from_name"\s*:')
 _SUPERVISELY = re.compile(r'"classTitle"\s*:|"geometryType"\s*:')
-_RUN_LENGTHS = re.compile(r"[^\n]*(encodedpixels|\brle\b)", re.IGNORECASE)
-_RESULTS = re.compile(r'\s*\[\s*\{[^{}]*"image_id"')
-_VIA_TABLE = re.compile(r"[^\n]*region_shape_attributes")
+_RUN_LENGTHS = re.compile(r"encodedpixels|\brle\b", re.IGNORECASE)
+_RESULTS = re.compile(r'\A\s*\[\s*\{[^{}]*"image_id"')
+_VIA_TABLE = re.compile(r"region_shape_attributes")
 _KITTI = re.compile(r"^[A-Za-z_]+ -?\d+(\.\d+)? -?\d+ -?\d+(\.\d+)?( -?\d+(\.\d+)?){11,12}\s*$", re.MULTILINE)
 _PROGRAMS = (
     (".xml", _CVAT, "is CVAT's own format, which is not read: export the task as COCO 1.0 or Pascal VOC"),
