@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfserve.colours import Colour
-from tfserve.runtimes import jpeg_files
+from tfserve.runtimes import jpeg_files, other_formats
 from tfserve.runtimes.error_summary import cause
 from tfserve.tensors.specs import Array
 
@@ -220,7 +220,8 @@ def _opened(data: bytes) -> Any:
     if len(data) > MAX_FILE_BYTES:
         raise BadImage(f"huge: {len(data) // 2**20} MiB (limit: {MAX_FILE_BYTES // 2**20} MiB)")
     if name is None:
-        raise BadImage(f"not an image (expected one of {', '.join(FORMATS)})")
+        what = other_formats.described(data)
+        raise BadImage(f"not an image (expected one of {', '.join(FORMATS)}{what and f'; got {what}'})")
     Image.MAX_IMAGE_PIXELS = None  # our own limit is checked right after, with a clearer message
     try:
         image = Image.open(io.BytesIO(data), formats=[_reader(name)])

@@ -9,11 +9,11 @@ from typing import Any
 
 from tfserve.training.dataset import labels
 from tfserve.training.dataset.labels import LabelsInfo
-from tfserve.training.dataset.layouts import groups, recognise
+from tfserve.training.dataset.layouts import foreign, groups, recognise
 from tfserve.training.dataset.layouts.parts import TRAINING
 from tfserve.training.dataset.layouts.recognise import Classified
 from tfserve.training.dataset.project_folders import FEEDBACK
-from tfserve.training.dataset.search import Labelled, Search, same_form, sentence
+from tfserve.training.dataset.search import MAX_PATHS, Labelled, Search, same_form, sentence
 
 MIN_CLASSES = 2
 MIN_IMAGES_PER_CLASS = 2
@@ -82,10 +82,16 @@ def _check_counts(search: Search, found: Classified) -> None:
     counts = Counter(image.label for image in search.images)
     learnt = Counter(image.label for image in search.images if image.part in ("", TRAINING))
     where = _places(search, found)
-    for label, name in enumerate(search.display):
-        if counts[label] < MIN_IMAGES_PER_CLASS:
-            usable = "no usable image" if not counts[label] else f"only {counts[label]} usable image"
-            search.problems.append(f"{where[name]} has {usable}, but each class needs at least {MIN_IMAGES_PER_CLASS}.")
+    small = [(label, name) for label, name in enumerate(search.display) if counts[label] < MIN_IMAGES_PER_CLASS]
+    for label, name in small[:MAX_PATHS]:
+        usable = "no usable image" if not counts[label] else f"only {counts[label]} usable image"
+        usable += _why(search, search.empty_classes.get(name))
+        search.problems.append(f"{where[name]} has {usable}, but each class needs at least {MIN_IMAGES_PER_CLASS}.")
+    if len(small) > MAX_PATHS:
+        more = len(small) - MAX_PATHS
+        search.problems.append(f"{more} more classes have fewer than {MIN_IMAGES_PER_CLASS} usable images.")
+    if not search.images and (advice := foreign.hint(search)):
+        search.problems.append(advice.strip())
     search.problems += sentence(
         "The training part has no images of the classes",
         [
@@ -94,6 +100,13 @@ def _check_counts(search: Search, found: Classified) -> None:
             if counts[label] >= MIN_IMAGES_PER_CLASS and not learnt[label]
         ],
     )
+
+
+def _why(search: Search, folder: Path | None) -> str:
+    """The files in a folder without images, for a message."""
+    inside = f"{search.name(folder)}/" if folder is not None else None
+    others = [each.path for each in search.skipped if inside is not None and each.path.startswith(inside)]
+    return f" ({len(others)} other files, such as {others[0]})" if others else ""
 
 
 def _places(search: Search, found: Classified) -> dict[str, str]:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from tfserve.training.dataset import box_checks, image_reading, labels
 from tfserve.training.dataset.box_files import Annotations
 from tfserve.training.dataset.layouts import (
     archives,
+    attempts,
     box_tables,
     coco_boxes,
+    foreign,
     labelme_boxes,
     recognise,
     voc_boxes,
     yolo_boxes,
 )
+from tfserve.training.dataset.layouts.attempts import Attempt, Reader
 from tfserve.training.dataset.layouts.image_index import ImageIndex
 from tfserve.training.dataset.layouts.parts import own_split
 from tfserve.training.dataset.search import Labelled, Search
@@ -32,12 +36,14 @@ LAYOUTS = (
 
 def examine(search: Search, _: dict[str, Any]) -> None:
     """Fills `search`."""
+    is_unpacked = not archives.has_images(search) and archives.unpack(search)
     found = _read(search)
-    if found is None and archives.unpack(search):
+    if found is None and not is_unpacked and archives.unpack(search):
         found = _read(search)
     if found is None:
         there = recognise.what_is_there(search)
-        search.problems.append(f"No boxes found in {search.project}. Found: {there}.{search.hint} Accepted: {LAYOUTS}.")
+        advice = search.hint + foreign.hint(search)
+        search.problems.append(f"No boxes found in {search.project}. Found: {there}.{advice} Accepted: {LAYOUTS}.")
         return
     search.layout = found.layout
     _check_missing(found)
@@ -52,15 +58,19 @@ def _read(search: Search) -> Annotations | None:
         return None
     files = search.below(search.root, image_reading.SUFFIXES)
     index = ImageIndex(search.root, files)
-    given = _given(
-        coco_boxes.read(search, index), yolo_boxes.read(search, files, index), voc_boxes.read(search, files, index)
-    ) or _given(labelme_boxes.read(search, index), box_tables.read(search, index))
+    readers: list[Callable[[], Annotations | None]] = [
+        partial(coco_boxes.read, search, index), partial(yolo_boxes.read, search, files, index),
+        partial(voc_boxes.read, search, files, index), partial(labelme_boxes.read, search, index),
+        partial(box_tables.read, search, index),
+    ]  # fmt: skip
+    attempted = [attempts.attempted(search, Reader(read, _usable)) for read in readers]
+    given = [each for each in attempted if each is not None]
     if not given:
         return None
-    found = given[0]
-    for other in given[1:]:
-        if any(each.boxes for each in other.marked):
-            found.remarks.append(f"Boxes in {other.layout} were ignored in favour of {found.layout}.")
+    most = max(each.usable for each in given)
+    chosen = next((each for each in given if _is_sound(each, most)), None) or max(given, key=lambda each: each.usable)
+    found = attempts.take(search, chosen, [])
+    found.remarks += [about for each in given if each is not chosen and (about := _about(each, found))]
     unlisted = sorted({*files} - {each.file for each in found.marked})
     for file in unlisted:
         search.skip(file, "not listed in the annotations")
@@ -71,8 +81,31 @@ def _read(search: Search) -> Annotations | None:
     return found
 
 
-def _given(*every: Annotations | None) -> list[Annotations]:
-    return [each for each in every if each is not None]
+def _usable(found: Annotations) -> int:
+    return sum(bool(each.boxes) for each in found.marked)
+
+
+def _is_sound(attempt: Attempt[Annotations], most: int) -> bool:
+    """Whether most of its images are there and most of its boxes readable, and no other has twice as many images."""
+    found, usable = attempt.found, attempt.usable
+    boxes = sum(len(each.boxes) for each in found.marked)
+    return bool(
+        usable
+        and usable >= attempts.MOST * max(attempt.total, most)
+        and boxes >= attempts.MOST * found.entries
+        and len(found.marked) >= attempts.MOST * (len(found.marked) + len(found.missing))
+    )
+
+
+def _about(other: Attempt[Annotations], chosen: Annotations) -> str:
+    """A remark about annotations that are not used; empty if they have no boxes and nothing else to report."""
+    found = other.found
+    if other.usable:
+        return f"Boxes in {found.layout} were ignored in favour of {chosen.layout}."
+    wrong = [f"{len(where)} {what}, such as {where[0]}" for what, where in found.wrong.items()]
+    missing = [f"{len(found.missing)} images are missing, such as {found.missing[0]}"] if found.missing else []
+    reasons = found.problems + missing + wrong
+    return f"{found.layout} have no usable boxes ({reasons[0]}), so {chosen.layout} were used." if reasons else ""
 
 
 def _take_boxes(search: Search, found: Annotations) -> None:

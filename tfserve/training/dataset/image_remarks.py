@@ -10,7 +10,7 @@ from pathlib import Path
 from tfserve.training.dataset import near_duplicates
 from tfserve.training.dataset.dataset_index import ImageFile
 from tfserve.training.dataset.image_reading import ImageProperties
-from tfserve.training.dataset.search import NOTE_SUFFIXES, Search, sentence
+from tfserve.training.dataset.search import EXPECTED, NOTE_SUFFIXES, Search, sentence
 
 MAX_BLANK_SHARE = 0.5
 
@@ -47,10 +47,10 @@ def _report_near_duplicates(search: Search, groups: Sequence[Sequence[int]]) -> 
 
 
 def _check_left_out(search: Search) -> None:
-    """A problem when most files are left out, for any reason; copies and notes next to images don't count."""
+    """A problem when most files are left out, for any reason. Copies, images of tests and notes don't count."""
     left_out = [
         each for each in search.skipped
-        if Path(each.path).suffix.lower() not in NOTE_SUFFIXES and not each.reason.startswith("the same image as")
+        if Path(each.path).suffix.lower() not in NOTE_SUFFIXES and not each.reason.startswith(EXPECTED)
     ]  # fmt: skip
     if len(left_out) <= len(search.images) or search.problems:
         return
@@ -84,8 +84,8 @@ def _report_faint(search: Search) -> None:
     known = [(image.path, search.properties[image.path]) for image in search.images]
     faint = [f"{path} ({each.faint[0]} of {each.faint[1]})" for path, each in known if each.faint is not None]
     sentences = sentence(
-        "These images are (nearly) black, because they have 16 bits per value and use few of them. Scale their values"
-        " so that white is 65535, or save them with 8 bits. Largest values",
+        "These images are dark or (nearly) black, because they have 16 bits per value and use few of them. Scale their"
+        " values so that white is 65535, or save them with 8 bits. Largest values",
         faint,
     )
     is_problem = sum(each.is_black for _, each in known) > MAX_BLANK_SHARE * len(known)

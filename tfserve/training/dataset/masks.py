@@ -86,6 +86,8 @@ def _opened(file: Path, read_it: Callable[[Any], T]) -> T:
 
 def _inspect(image: Any) -> MaskProperties:
     width, height = image.size
+    if _is_shape_in_alpha(image):
+        raise Bad("only its transparency shows a shape: save it without transparency, in grey or colours")
     if image.mode in ("RGB", "RGBA") and not _is_grey(image):
         used = np.unique(_packed(np.asarray(image.convert("RGB"))))
         if len(used) > MAX_COLOURS:
@@ -128,6 +130,14 @@ def _packed(rgb: Array) -> Array:
 def _is_grey(image: Any) -> bool:
     rgb = np.asarray(image.convert("RGB"))
     return bool((rgb == rgb[:, :, :1]).all())
+
+
+def _is_shape_in_alpha(image: Any) -> bool:
+    """Whether pixels differ in their transparency and in nothing else."""
+    if image.mode not in ("RGBA", "LA"):
+        return False
+    *colours, (least, most) = image.getextrema()
+    return least < most and all(low == high for low, high in colours)
 
 
 def _grey_of_colours(image: Any) -> Array:

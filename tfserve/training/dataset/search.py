@@ -30,6 +30,10 @@ IGNORED_FOLDERS = frozenset(
 )
 """Names, in lower case, of folders at the top that are not part of a data set."""
 
+UNLABELLED = "a test image without a label"
+EXPECTED = ("the same image as", UNLABELLED)
+"""Beginnings of the reasons for which files may be left out in any number."""
+
 SYSTEM_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"})
 """Names, in lower case, of folders that systems add anywhere."""
 
@@ -197,6 +201,8 @@ class Search:
     def name(self, path: Path) -> str:
         """The path as people know it: that of an unpacked file begins with its archive."""
         for folder, archive in reversed(self.unpacked.items()):  # inner archives come after those that they are in
+            if path == folder:
+                return self.relative(archive)
             if path.is_relative_to(folder):
                 return f"{self.relative(archive)}/{shown(path.relative_to(folder))}"
         return self.relative(path)

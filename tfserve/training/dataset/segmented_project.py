@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from tfserve.tensors.specs import Array
-from tfserve.training.dataset import labels, mask_values, masks
+from tfserve.training.dataset import instance_masks, labels, mask_values, masks
 from tfserve.training.dataset.dataset_index import ImageFile
 from tfserve.training.dataset.image_reading import Bad
 from tfserve.training.dataset.labels import LabelsInfo
@@ -89,6 +89,8 @@ class _Files:
             mask_of, images_with = self._converted(image_of, properties, meaning, orientations)
             _set_masks(search, mask_of)
             self._name(images_with, names, meaning, properties)
+            if names is None and meaning.convert is None:
+                self._check_instances(properties)
 
     def _properties(self, image_of: Mapping[Path, ImageFile]) -> dict[Path, MaskProperties]:
         properties, wrong = {}, []
@@ -158,6 +160,7 @@ class _Files:
         if names is not None:
             self._check_names(values, names, name_of)
         self._check_values(values, len(properties), names)
+        search.problems += self._same_everywhere(images_with)
         search.numbers = values
         if name_of.get(0, "").strip() == BACKGROUND:
             del name_of[0]
@@ -168,6 +171,17 @@ class _Files:
                 f"The value {search.ignore} in {images_with[search.ignore]} masks is not a class: its pixels are used"
                 " neither for training nor for measuring. If it is a class, set the parameter ignore to 'none'."
             )
+
+    def _same_everywhere(self, images_with: Mapping[int, int]) -> list[str]:
+        """The problem with masks that all have one value other than 0."""
+        values, where = {*images_with} - {self._search.ignore}, self._search.root
+        if len(values) != 1 or 0 in values:
+            return []
+        return [f"All masks in {where} have the value {min(values)} everywhere, so there is nothing to learn."]
+
+    def _check_instances(self, properties: Mapping[Path, MaskProperties]) -> None:
+        if instance_masks.suspected({path: mask.values for path, mask in properties.items()}):
+            self._search.remarks.append(instance_masks.REMARK)
 
     def _check_names(self, values: list[int], names: Names, name_of: Mapping[int, str]) -> None:
         search = self._search

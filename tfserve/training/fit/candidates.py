@@ -153,6 +153,12 @@ class Contest:
         count = min(self.folds.count, len(self.winner.outcomes))
         return count, np.concatenate([fold.held_out for fold in self.folds.folds[:count]])
 
+    def rivals(self) -> list[Array]:
+        """For every candidate that was measured on at least these folds, what all its variants answered."""
+        count, _ = self.measured()
+        tried = [entry.outcomes[:count] for entry in self.entries if len(entry.outcomes) >= count]
+        return [np.concatenate([each.output for each in outcomes], axis=1) for outcomes in tried]
+
     def _reason_to_skip(self, candidate: Candidate) -> str | None:
         if self.winner is None:
             return None

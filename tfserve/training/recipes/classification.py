@@ -58,8 +58,9 @@ def train(run: Run) -> dict[str, Any]:
     truth = labels[indices]
     measured = evaluation.classification(truth, chances, found.labels)
     judged = verdict.judge(
-        truth, chances.argmax(axis=1), found.names, images=np.bincount(labels, minlength=len(found.labels)).tolist()
-    )
+        truth, chances.argmax(axis=1), found.names, images=np.bincount(labels, minlength=len(found.labels)).tolist(),
+        rivals=_rivals(contest), groups=[found.images[index].group for index in indices],
+    )  # fmt: skip
     complete(judged, run, contest, delivered, indices)
     forms = _export(run, material, contest, delivered, indices)
     with run.clock.stage(PLOTS, "Drawing plots and writing tables"):
@@ -110,6 +111,16 @@ def _measure(run: Run, material: Material, contest: Contest, delivered: Delivere
         return test, np.asarray(delivered.network.predict(images, verbose=0))
     count, indices = contest.measured()
     return indices, contest.winner.outputs(count)
+
+
+def _rivals(contest: Contest) -> Array | None:
+    """The classes that all settings of all candidates predicted for the measured images (settings, images).
+
+    None if the figures come from images by which nothing was chosen.
+    """
+    if len(contest.folds.test):
+        return None
+    return np.concatenate([chances.argmax(axis=-1) for chances in contest.rivals()])
 
 
 # --- what comes after

@@ -121,6 +121,7 @@ def _judge(
     return mask_verdict.judge(
         np.asarray(measured["confusion_matrix"]), measured["mean_iou"], truth, small, material.run.findings.names,
         images=(material.pixels > 0).sum(axis=0).tolist(),
+        groups=[material.run.findings.images[index].group for index in indices],
     )  # fmt: skip
 
 

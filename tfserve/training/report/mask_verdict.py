@@ -1,8 +1,8 @@
 """The verdict on a segmentation, in a sentence: whether anything was learnt, and which classes are not found.
 
 Whether it is better than guessing is decided by a permutation test: would the same masks, given to other images, reach
-this mean IoU in more than one of 20 cases? A model that predicts the same mask for every image, such as only
-background, never passes it.
+this mean IoU in more than one of 50 cases? Images of a group get the masks of one other group. A model that predicts
+the same mask for every image, such as only background, never passes it.
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ import msgspec
 import numpy as np
 
 from tfserve.tensors.specs import Array
-from tfserve.training.report.verdict import FEW, MAX_NAMED
+from tfserve.training.report.verdict import CHANCE, FEW, MAX_NAMED, Deal
 
 GOOD, FAIR = 0.7, 0.4
 """Mean IoU."""
-CHANCE = 0.05
 MAX_COMPARED = 200
 """Images in the permutation test."""
 PERMUTATIONS = 1000
@@ -46,11 +45,14 @@ class MaskVerdict(msgspec.Struct, kw_only=True):
 
 
 def judge(
-    matrix: Array, mean_iou: float, truth: Array, predicted: Array, labels: Sequence[str], *, images: Sequence[int]
-) -> MaskVerdict:
+    matrix: Array, mean_iou: float, truth: Array, predicted: Array, labels: Sequence[str], *, images: Sequence[int],
+    groups: Sequence[str] | None = None,
+) -> MaskVerdict:  # fmt: skip
     """`matrix` is the confusion of all measured pixels; `truth` and `predicted` (images, height, width) are masks of
-    the measured images in a small size. `images` counts, for each class, all images that have it."""
-    by_chance = probability_of_luck(truth, predicted, len(labels))
+    the measured images in a small size. `images` counts, for each class, all images that have it. `groups` has the
+    group of each measured image, empty for those without one.
+    """
+    by_chance = probability_of_luck(truth, predicted, len(labels), groups)
     verdict = MaskVerdict(
         code="", text="", mean_iou=mean_iou, by_chance=by_chance,
         majority=float(matrix.sum(axis=1).max() / max(matrix.sum(), 1)),
@@ -65,13 +67,14 @@ def judge(
     return verdict
 
 
-def probability_of_luck(truth: Array, predicted: Array, classes: int) -> float:
+def probability_of_luck(truth: Array, predicted: Array, classes: int, groups: Sequence[str] | None = None) -> float:
     """How often the same masks, in another order, fit at least as well: the p-value of a permutation test."""
     random = np.random.default_rng(1)
+    groups = groups or [""] * len(truth)
     if len(truth) > MAX_COMPARED:
         chosen = random.choice(len(truth), MAX_COMPARED, replace=False)
-        truth, predicted = truth[chosen], predicted[chosen]
-    count = len(truth)
+        truth, predicted, groups = truth[chosen], predicted[chosen], [groups[at] for at in chosen]
+    count, deal = len(truth), Deal(groups)
     flat, guesses = truth.reshape(count, -1), predicted.reshape(count, -1)
     known = (flat < classes).astype(np.float32)
     shared, unions = [], []
@@ -93,7 +96,7 @@ def probability_of_luck(truth: Array, predicted: Array, classes: int) -> float:
 
     reached, best = 0, fit(np.arange(count))
     for _ in range(PERMUTATIONS):
-        reached += fit(random.permutation(count)) >= best - 1e-9
+        reached += fit(deal(random)) >= best - 1e-9
     return (reached + 1) / (PERMUTATIONS + 1)
 
 

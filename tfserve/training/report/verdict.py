@@ -1,7 +1,8 @@
 """The verdict on a classification, in a sentence: whether anything was learnt, and which classes are confused.
 
-Whether it is better than guessing is decided by a permutation test: would predictions that have nothing to do with the
-images reach this balanced accuracy in more than one of 50 cases? That holds for unbalanced classes and few images.
+Whether it is better than guessing is decided by a permutation test: if the labels were dealt to the images at random,
+would the best of all settings that were tried reach this balanced accuracy in more than one of 50 cases? That holds for
+unbalanced classes and few images. Images of a group keep one label, because they are predicted alike.
 """
 
 from __future__ import annotations
@@ -16,9 +17,8 @@ from tfserve.tensors.specs import Array
 from tfserve.training.report.evaluation import balanced_accuracy, confusion
 
 CHANCE = 0.02
-"""Less than the usual 0.05, because the best of several penalties and candidates was chosen on the measured images."""
-MAX_PERMUTED = 1_000_000
-"""Images times permutations."""
+MAX_PERMUTED = 4_000_000
+"""Images times permutations times settings."""
 MIN_PERMUTATIONS, MAX_PERMUTATIONS = 200, 2000
 GOOD, FAIR = 0.75, 0.4
 """Balanced accuracy, from 0 at chance level to 1."""
@@ -31,35 +31,49 @@ MAX_NAMED = 3
 
 
 class Verdict(msgspec.Struct, kw_only=True):
-    """`code` is good, fair, weak, guessing or too_few; `interval` is that of the accuracy, at 95 %."""
+    """`code` is good, fair, weak, guessing or too_few; `interval` is that of the accuracy, at 95 %.
+
+    `by_chance` is the p-value of the permutation test.
+    """
 
     code: str
     text: str
     balanced_accuracy: float
     chance_level: float
     majority: float
+    by_chance: float
     interval: tuple[float, float]
     confused: list[tuple[str, str, float]]
     few_images: list[str]
 
 
-def judge(truth: Array, predicted: Array, labels: Sequence[str], *, images: Sequence[int]) -> Verdict:
-    """`truth` and `predicted` are class numbers of the measured images, `images` counts all images of each class."""
+def judge(
+    truth: Array, predicted: Array, labels: Sequence[str], *, images: Sequence[int], rivals: Array | None = None,
+    groups: Sequence[str] | None = None,
+) -> Verdict:  # fmt: skip
+    """`truth` and `predicted` are class numbers of the measured images, `images` counts all images of each class.
+
+    `rivals` (settings, images) are the predictions among which the best were chosen. `groups` has the group of each
+    measured image, empty for those without one.
+    """
     classes = len(labels)
     matrix = confusion(truth, predicted, classes)
     present = matrix.sum(axis=1) > 0
     majority = matrix.sum(axis=1).max() / matrix.sum()
     balanced = balanced_accuracy(matrix)
     chance = 1 / max(2, int(present.sum()))
+    deal = Deal(groups or [""] * len(truth))
+    every = predicted[np.newaxis] if rivals is None else np.concatenate([predicted[np.newaxis], rivals])
+    by_chance = _probability_of_luck(truth, every, deal, balanced) if present.sum() > 1 else 1.0
     interval = wilson(int(np.trace(matrix)), int(matrix.sum()), Z95)
     verdict = Verdict(
         code="", text="", balanced_accuracy=balanced, chance_level=chance, majority=float(majority),
-        interval=interval, confused=_confused(matrix, labels),
+        by_chance=by_chance, interval=interval, confused=_confused(matrix, labels),
         few_images=[label for label, count in zip(labels, images, strict=True) if count < FEW],
     )  # fmt: skip
-    if present.sum() < 2 or not _beats_chance(truth, predicted, balanced, classes):
+    if by_chance > CHANCE:
         could_be_fair = interval[1] >= chance + FAIR * (1 - chance)
-        verdict.code = "too_few" if could_be_fair and len(truth) < ENOUGH_PER_CLASS * classes else "guessing"
+        verdict.code = "too_few" if could_be_fair and deal.count < ENOUGH_PER_CLASS * classes else "guessing"
     else:
         skill = (balanced - chance) / (1 - chance)
         verdict.code = "good" if skill >= GOOD else "fair" if skill >= FAIR else "weak"
@@ -77,17 +91,41 @@ def wilson(hits: int, count: int, z: float) -> tuple[float, float]:
     return max(0.0, (middle - half) / (1 + square)), min(1.0, (middle + half) / (1 + square))
 
 
-def _beats_chance(truth: Array, predicted: Array, balanced: float, classes: int) -> bool:
+class Deal:
+    """Deals what belongs to each image to others at random: images of a group receive from one other group.
+
+    `groups` has the group of each image, empty for those without one. `count` is the number of groups.
+    """
+
+    def __init__(self, groups: Sequence[str]) -> None:
+        known: dict[str | int, int] = {}
+        group = np.array([known.setdefault(name or at, len(known)) for at, name in enumerate(groups)], np.int64)
+        self.count = len(known)
+        self._order = np.argsort(group, kind="stable")
+        self._group = group[self._order]
+        self._sizes = np.bincount(group, minlength=self.count)
+        self._starts = np.cumsum(self._sizes) - self._sizes
+        self._place = np.arange(len(group)) - self._starts[self._group]
+
+    def __call__(self, random: np.random.Generator) -> Array:
+        """For each image the position of the one that it receives from."""
+        giver = random.permutation(self.count)[self._group]
+        found = np.empty_like(self._order)
+        found[self._order] = self._order[self._starts[giver] + self._place % self._sizes[giver]]
+        return found
+
+
+def _probability_of_luck(truth: Array, rivals: Array, deal: Deal, reached: float) -> float:
+    """How often the best of the rivals is at least as good for labels that were dealt at random."""
     random = np.random.default_rng(1)
-    permutations = int(np.clip(MAX_PERMUTED // len(truth), MIN_PERMUTATIONS, MAX_PERMUTATIONS))
-    weights = 1 / np.maximum(np.bincount(truth, minlength=classes), 1)
-    present = len(np.unique(truth))
-    reached = 0
+    permutations = int(np.clip(MAX_PERMUTED // rivals.size, MIN_PERMUTATIONS, MAX_PERMUTATIONS))
+    as_good = 0
     for _ in range(permutations):
-        shuffled = random.permutation(truth)
-        hit = shuffled == predicted
-        reached += weights[shuffled[hit]].sum() / present >= balanced - 1e-9
-    return bool((reached + 1) / (permutations + 1) <= CHANCE)
+        dealt = truth[deal(random)]
+        counts = np.bincount(dealt)
+        weights = 1 / (counts[dealt] * np.count_nonzero(counts))
+        as_good += bool(((rivals == dealt) @ weights).max() >= reached - 1e-9)
+    return (as_good + 1) / (permutations + 1)
 
 
 def _confused(matrix: Array, labels: Sequence[str]) -> list[tuple[str, str, float]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import unicodedata
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ SUFFIXES = (
     ".xml",
     ".names",
 )
+NOTES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".xml", ".yaml", ".yml")
+"""Suffixes of files that may describe images in an archive next to them."""
 MAX_FILES = 1_000_000
 MAX_BYTES = 64 * 2**30
 MAX_PACKED_MASK = 2**20
@@ -54,7 +57,8 @@ class _Left:
 def unpack(search: Search) -> bool:
     """Unpacks the project itself, or the archives in its folder, and makes that the root. False without archives.
 
-    Several archives, such as `train.zip` and `test.zip`, become folders next to each other.
+    Several archives, such as `train.zip` and `test.zip`, become folders next to each other, and so do tables and
+    annotations that are next to an archive.
     """
     is_whole = is_archive(search.project)
     archives = [search.project] if is_whole else _archives(search, search.root)
@@ -66,8 +70,26 @@ def unpack(search: Search) -> bool:
     targets = [folder / without_suffix(archive.relative_to(base)) for archive in archives]
     for archive, target in zip(archives, targets, strict=True):
         _unpack(search, archive, target, archive, left, MAX_LEVELS)
-    search.root = targets[0] if len(archives) == 1 else folder
+    notes = [] if is_whole else _link_notes(search, folder)
+    search.root = targets[0] if len(archives) == 1 and not notes else folder
     return True
+
+
+def has_images(search: Search) -> bool:
+    return search.root.is_dir() and bool(search.below(search.root, image_reading.SUFFIXES))
+
+
+def _link_notes(search: Search, folder: Path) -> list[Path]:
+    """Links to the tables and annotations in the project, where its archives were unpacked."""
+    links = []
+    for note in search.below(search.root, NOTES, depth=2):
+        link = folder / note.relative_to(search.root)
+        if not os.path.lexists(link) and not any(part.is_file() for part in link.parents):
+            link.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            link.symlink_to(note.resolve())
+            search.unpacked[link] = note
+            links.append(link)
+    return links
 
 
 def inside(path: str) -> str:

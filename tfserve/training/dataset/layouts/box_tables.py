@@ -12,8 +12,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from tfserve.training.dataset.box_files import Annotations, Marked, RawBox, Sides, size_of
-from tfserve.training.dataset.layouts import json_boxes, json_records, tables
+from tfserve.training.dataset.layouts import class_codes, json_boxes, json_records, label_studio, tables
 from tfserve.training.dataset.layouts.image_index import ImageIndex
 from tfserve.training.dataset.layouts.parts import part_of, part_of_path
 from tfserve.training.dataset.search import Search, same_form, words
@@ -57,18 +59,24 @@ class _Columns(NamedTuple):
 def read(search: Search, index: ImageIndex) -> Annotations | None:
     """None if no table has boxes of images of this project."""
     found = Annotations("", is_relative=False)
-    names = []
+    paths: list[Path] = []
     marked: dict[Path, Marked] = {}
     for path in _files(search):
         cells = json_boxes.rows(path) if path.suffix.lower() in json_records.SUFFIXES else tables.rows(path)
+        above = tables.titles(cells)
+        cells = cells[above:]
         if cells and (columns := _columns(cells, index, path)):
-            names.append(search.name(path))
-            _Table(search, path, columns, index, found, marked).add(cells)
-    if not names:
+            paths.append(path)
+            _Table(search, path, columns, index, found, marked).add(cells, above)
+    if not paths:
         return None
-    found.layout = f"a table of boxes: {', '.join(names[:5])}"
+    found.layout = f"a table of boxes: {', '.join(map(search.name, paths[:5]))}"
     found.marked = [marked[file] for file in sorted(marked)]
     boxes = [box for each in found.marked for box in each.boxes]
+    if codes := class_codes.names(search, {box.category for box in boxes}, paths):
+        for each in found.marked:
+            each.boxes = [msgspec.structs.replace(box, category=codes[box.category]) for box in each.boxes]
+        boxes = [box for each in found.marked for box in each.boxes]
     found.is_relative = bool(boxes) and all(max(map(abs, box.sides)) <= 1 for box in boxes)
     found.classes.update(dict.fromkeys(sorted({box.category for box in boxes})))
     return found
@@ -90,11 +98,12 @@ class _Table:
         self._columns, self._index, self._found, self._marked = columns, index, found, marked
         self._missing: set[str] = set()
 
-    def add(self, cells: Sequence[Sequence[str]]) -> None:
+    def add(self, cells: Sequence[Sequence[str]], above: int) -> None:
+        """`above` is the number of rows above these."""
         if self._columns.label < 0:
             self._found.remarks.append(f"{self._name} has no column of classes, so all boxes are of one: {OBJECT!r}.")
         first = 1 if self._columns.has_header else 0
-        for number, row in enumerate(cells[first:], start=first + 1):
+        for number, row in enumerate(cells[first:], start=above + first + 1):
             if any(cell.strip() for cell in row):
                 self._add_row(row, tables.place(self._search, self._path, number))
 
@@ -102,6 +111,7 @@ class _Table:
         columns = self._columns
         name = _cell(row, columns.file)
         file = self._index.find(name, self._path.parent) if name else None
+        file = file or self._index.find(label_studio.local(name), self._path.parent)
         if file is None:
             if name not in self._missing:
                 self._missing.add(name)

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tfserve.training.dataset import image_reading
-from tfserve.training.dataset.layouts.parts import in_words, own_split, part_of
+from tfserve.training.dataset.layouts import roles
+from tfserve.training.dataset.layouts.parts import TEST, in_words, own_split, part_of
 from tfserve.training.dataset.search import (
     IGNORED_FOLDERS,
+    UNLABELLED,
     Labelled,
     Search,
     is_folder,
@@ -64,7 +66,23 @@ def looks_like_classes(search: Search, base: Path) -> bool:
     """Whether there are at least two folders with images, and no sign that they mean something else."""
     if parts := _parts(search, base):
         return any(_has_images(search, inner) for path in parts for inner in search.folders(path))
-    return sum(_has_images(search, path) for path in _class_folders(search, base)) > 1
+    folders = [path for path in _class_folders(search, base) if _has_images(search, path)]
+    return len(folders) > 1 and not all(roles.is_role(path.name) for path in folders)
+
+
+def hint(search: Search, base: Path) -> str:
+    """About a single folder with images, or folders of masks or parts: a sentence, empty in other cases."""
+    folders = [path for path in _class_folders(search, base) if _has_images(search, path)]
+    if base != search.root and not folders:
+        folders = [base] if _has_images(search, base) else []
+    if len(folders) > 1 and all(roles.is_role(path.name) for path in folders):
+        return roles.about([search.name(path) for path in folders])
+    if len(folders) != 1 or roles.is_role(folders[0].name):
+        return ""
+    return (
+        f" Only one folder has images ({search.name(folders[0])}/), but a classification needs a folder for each of at"
+        " least two classes."
+    )
 
 
 def _parts(search: Search, base: Path) -> list[Path]:
@@ -75,11 +93,15 @@ def _parts(search: Search, base: Path) -> list[Path]:
 
 
 def _is_split(search: Search, base: Path) -> bool:
-    """Whether at least two folders are parts of a split, and all of these have folders and no images of their own."""
+    """Whether at least two folders are parts of a split, with folders and no images of their own.
+
+    Only a test part may have nothing but images: those without labels.
+    """
     parts = [path for path in _class_folders(search, base) if part_of(path.name)]
-    return len(parts) > 1 and all(
-        search.folders(path) and not search.below(path, image_reading.SUFFIXES, depth=0) for path in parts
-    )
+    with_folders = [path for path in parts if search.folders(path)]
+    with_images = [path for path in parts if search.below(path, image_reading.SUFFIXES, depth=0)]
+    are_tests = all(part_of(path.name) == TEST and path not in with_folders for path in with_images)
+    return len(parts) > 1 and bool(with_folders) and are_tests and len({*with_folders, *with_images}) == len(parts)
 
 
 def _has_images(search: Search, folder: Path) -> bool:
@@ -94,9 +116,14 @@ def _class_folders(search: Search, base: Path) -> list[Path]:
 def _in_parts(search: Search, base: Path, parts: Sequence[Path]) -> list[Labelled] | None:
     """The user's own split. Without classes in its parts there is nothing to learn from."""
     found: list[Labelled] = []
-    has_classes = any(len(search.data_folders(path)) != 1 for path in parts)  # a single one is `train/images/<class>/`
+    has_classes = any(len(search.data_folders(path)) > 1 for path in parts)  # a single one is `train/images/<class>/`
+    parts = sorted(parts, key=lambda path: part_of(path.name) == TEST)
     for path in parts:
-        found += _read(search, path if has_classes else _inside(search, path), part_of(path.name))
+        base_of_part = path if has_classes else _inside(search, path)
+        if part_of(path.name) == TEST and _has_no_labels(search, base_of_part, found):
+            _skip_unlabelled(search, path)
+        else:
+            found += _read(search, base_of_part, part_of(path.name))
     if not found:
         return None
     search.remarks += sentence(
@@ -108,6 +135,23 @@ def _in_parts(search: Search, base: Path, parts: Sequence[Path]) -> list[Labelle
     kept = f" ({in_words(found)})" if in_words(found) else ""
     search.layout = f"{_shown(search, base)}{names}/<class>/<image>{kept}"
     return found
+
+
+def _has_no_labels(search: Search, base: Path, others: Sequence[Labelled]) -> bool:
+    """Whether a test part has no folders for classes, or a single one that other parts do not have."""
+    folders, known = search.folders(base), {_simple(file.name) for file in others}
+    return len(known) > 1 and (not folders or (len(folders) == 1 and _simple(same_form(folders[0].name)) not in known))
+
+
+def _skip_unlabelled(search: Search, folder: Path) -> None:
+    files = search.below(folder, image_reading.SUFFIXES)
+    for path in files:
+        search.skip(path, UNLABELLED)
+    if files:
+        search.remarks.append(
+            f"{len(files)} images in {search.name(folder)} have no labels, so they were not used. To measure with"
+            " them, put them into a folder for each class."
+        )
 
 
 def _read(search: Search, base: Path, part: str) -> list[Labelled]:
@@ -125,12 +169,21 @@ def _read(search: Search, base: Path, part: str) -> list[Labelled]:
             search.problems.append(f"The name of the folder {shown(path)} is not valid UTF-8. Rename it.")
         elif outside := search.bounds.problems(path):
             search.problems += outside
+        elif _repeats_all(search, path):
+            search.remarks.append(f"{search.name(path)}/ has folders for the same classes again, so it was left out.")
         else:
             files = search.files(path, image_reading.SUFFIXES, "an image")
             found += [Labelled(file, same_form(path.name), part) for file in files]
             if not files:
                 search.empty_classes.setdefault(same_form(path.name), path)
     return found
+
+
+def _repeats_all(search: Search, folder: Path) -> bool:
+    """Whether it has the same folders as there are next to it: some archives have everything twice."""
+    inner = {path.name for path in search.folders(folder)}
+    others = {path.name for path in search.folders(folder.parent) if path != folder}
+    return len(inner) > 1 and inner == others
 
 
 def _joined(search: Search, files: Sequence[Labelled]) -> list[Labelled]:

@@ -39,7 +39,7 @@ def read(search: Search, index: ImageIndex) -> Annotations | None:
     contents = [each for each in contents if each[0].name.startswith(INSTANCES)] or contents
     for file, content in contents:
         _File(search, file, content, found, index).add()
-    found.layout = f"COCO annotations in {', '.join(search.name(file) for file, _ in contents[:5])}"
+    found.layout = f"COCO annotations in {', '.join(search.name(file) for file, _ in contents[:5]) or NAMES[0]}"
     return found
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
 
 from tfserve.training.dataset.layouts.parts import part_of_path
 from tfserve.training.dataset.search import same_form
+
+_URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+NO_NUMBER = -1
+MAX_DIGITS = 18
 
 
 class ImageIndex:
@@ -23,14 +29,17 @@ class ImageIndex:
         self._by_name: dict[str, list[Path]] = defaultdict(list)
         self._by_stem: dict[str, list[Path]] = defaultdict(list)
         self._by_folded: dict[str, list[Path]] = defaultdict(list)
+        self._by_number: dict[int, list[Path]] = defaultdict(list)
         for file, parts in self._parts.items():
             self._by_name[parts[-1]].append(file)
             self._by_stem[PurePosixPath(parts[-1]).stem].append(file)
             self._by_folded[parts[-1].casefold()].append(file)
+            self._by_number[_number(PurePosixPath(parts[-1]).stem)].append(file)
+        self._by_number.pop(NO_NUMBER, None)
 
     def find(self, name: str, near: Path | None = None) -> Path | None:
         """The matching file; None unless exactly one matches. `near` is the folder of the file that names it."""
-        parts = _parts(same_form(name.strip().replace("\\", "/")))
+        parts = _parts(same_form(_path_of_url(name.strip()).replace("\\", "/")))
         if not parts:
             return None
         found = self._by_name.get(parts[-1]) or self._by_folded.get(parts[-1].casefold())
@@ -41,6 +50,11 @@ class ImageIndex:
         if len(found) < 2:
             return found[0] if found else None
         return self._closest(found, parts, near)
+
+    def numbered(self, name: str) -> Path | None:
+        """The only file whose name is this number, be it with zeros before it: spreadsheets drop them."""
+        found = self._by_number.get(_number(name.strip()), [])
+        return found[0] if len(found) == 1 else None
 
     def _may_be(self, folders: Sequence[str], given: Sequence[str]) -> bool:
         """Whether a file in these folders can be meant by a path with the folders `given`.
@@ -66,6 +80,20 @@ class ImageIndex:
         exact = [file for file in fitting if len(self._parts[file]) == len(parts)]
         chosen = fitting if len(fitting) == 1 else exact
         return chosen[0] if len(chosen) == 1 else None
+
+
+def _path_of_url(name: str) -> str:
+    """`https://a.org/my%20cup.jpg?w=9` is `/my cup.jpg`; other names stay."""
+    if not _URL.match(name):
+        return name
+    try:
+        return unquote(urlsplit(name).path)
+    except ValueError:
+        return name
+
+
+def _number(name: str) -> int:
+    return int(name) if name.isascii() and name.isdigit() and len(name) <= MAX_DIGITS else NO_NUMBER
 
 
 def _parts(name: str) -> tuple[str, ...]:

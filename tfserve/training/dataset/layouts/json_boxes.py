@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tfserve.training.dataset.box_files import Sides, around
-from tfserve.training.dataset.layouts import json_records, via_masks
+from tfserve.training.dataset.layouts import json_records, label_studio, via_masks
 from tfserve.training.dataset.layouts.json_records import Record
 from tfserve.training.dataset.layouts.polygons import BadShape
 
@@ -30,6 +30,9 @@ def rows(path: Path) -> list[list[str]]:
 
 def _rows_of(record: Record) -> Iterator[Record]:
     """One for each box, or one without a box."""
+    if (given_boxes := label_studio.rows(record)) is not None:
+        yield from given_boxes
+        return
     given = ((name, value) for name, value in record.items() if isinstance(value, (str, int, float)))
     own = dict(islice(given, json_records.MAX_COLUMNS + 1))
     objects = _objects(record)

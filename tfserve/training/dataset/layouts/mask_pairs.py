@@ -71,6 +71,7 @@ def find(search: Search) -> list[Pair] | None:
         files = search.below(search.root, tuple(dict.fromkeys((*image_reading.SUFFIXES, *masks.SUFFIXES))))
     pictures, found = _by_key(search, files)
     if not found:
+        search.hint = _hint(search, files)
         return None
     _match_endings(pictures, found)
     listed = _image_sets(search)
@@ -83,6 +84,22 @@ def find(search: Search) -> list[Pair] | None:
     pairs = [pair._replace(part=file.part) for pair, file in zip(pairs, files_with_parts, strict=True)]
     _describe(search, pairs, files_with_parts)
     return pairs
+
+
+def _hint(search: Search, files: Sequence[Path]) -> str:
+    """About masks in formats that change their values: a sentence, empty without any."""
+    lossy = [path for path in files if path.suffix.lower() not in masks.SUFFIXES and _is_called_mask(search, path)]
+    if not lossy:
+        return ""
+    return (
+        f" {len(lossy)} files, such as {search.name(lossy[0])}, seem to be masks, but files of the type"
+        f" {lossy[0].suffix} don't keep their values exactly: save masks as PNG."
+    )
+
+
+def _is_called_mask(search: Search, path: Path) -> bool:
+    *folders, _ = path.relative_to(search.root).parts
+    return any(name.lower() in MASK_FOLDERS for name in folders) or bool(_MASK_SUFFIX.search(path.stem))
 
 
 def _is_contract(search: Search) -> bool:

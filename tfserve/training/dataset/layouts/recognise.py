@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from tfserve.training.dataset import image_reading
 from tfserve.training.dataset.layouts import (
     archives,
+    attempts,
     class_folders,
     coco_masks,
     file_names,
+    foreign,
+    labelled_tables,
     labelme,
     mask_pairs,
     tables,
     via_masks,
     yolo_masks,
 )
+from tfserve.training.dataset.layouts.attempts import Reader
+from tfserve.training.dataset.layouts.coco_masks import UNKNOWN
 from tfserve.training.dataset.layouts.image_index import ImageIndex
 from tfserve.training.dataset.layouts.parts import own_split
 from tfserve.training.dataset.layouts.polygons import Annotated
@@ -71,14 +77,17 @@ def segmentation(search: Search) -> Segmented | None:
 
 
 def _found(search: Search, find: Callable[[], T | None], accepted: str) -> T | None:
+    is_unpacked = not archives.has_images(search) and archives.unpack(search)
     found = find()
-    if found is None and archives.unpack(search):
-        found = find()
+    if found is None and not is_unpacked and archives.unpack(search):
+        is_unpacked, found = True, find()
+    if found is not None and is_unpacked:
         search.layout += f", unpacked from a {archives.format_of(search)} file"
     if found is None:
         search.layout = ""
         search.problems.append(
-            f"The layout of {search.project} was not recognised. Found: {what_is_there(search)}.{search.hint} Accepted:"
+            f"The layout of {search.project} was not recognised. Found: {what_is_there(search)}."
+            f"{search.hint}{foreign.hint(search)} Accepted:"
             f" {accepted}."
         )
     return found
@@ -90,42 +99,88 @@ def _classified(search: Search, groups: str) -> Classified | None:
     index = ImageIndex(search.root, search.below(search.root, image_reading.SUFFIXES))
     found = tables.read_all(search, index, groups)
     columns = [name for table in found for name in table.header]
-    labelled = [table for table in found if table.has_labels]
-    if class_folders.in_images(search):
-        files = class_folders.find(search, search.images_folder) or []
-        _mention_unused(search, labelled)
-        return Classified(tables.attach(search, files, found, index), columns)
-    if labelled:
-        return Classified(tables.labelled(search, labelled, index), columns)
-    base = class_folders.wrapped(search)
-    if not class_folders.looks_like_classes(search, base):
-        named = file_names.find(search, index) if not found else None
-        search.hint = tables.hint(search, found)
-        return Classified(named) if named else None
-    files = class_folders.find(search, base) or []
-    return Classified(tables.attach(search, files, found, index), columns)
+    readers = (
+        lambda: _in_images(search, index, found),
+        lambda: _in_tables(search, index, found),
+        lambda: _at_the_top(search, index, found),
+        lambda: _by_names(search, index, found),
+    )
+    files = attempts.first_usable(search, [Reader(read, _usable_files) for read in readers])
+    return None if files is None else Classified(files, columns)
 
 
-def _mention_unused(search: Search, labelled: list[tables.Table]) -> None:
-    for table in labelled:
+def _usable_files(files: Sequence[Labelled]) -> int:
+    """The number of images; none if they are all of one class."""
+    return len(files) if len({file.name for file in files}) > 1 else 0
+
+
+def _in_images(search: Search, index: ImageIndex, found: Sequence[tables.Table]) -> list[Labelled] | None:
+    if not class_folders.in_images(search):
+        return None
+    files = class_folders.find(search, search.images_folder)
+    if files is None:
+        return [] if search.empty_classes else None
+    for table in (table for table in found if table.has_labels):
         search.remarks.append(
             f"The labels in {search.name(table.path)} were ignored, because images/ has one folder per class. To use"
             " them, put the images into one folder."
         )
+    return labelled_tables.attach(search, files, found, index)
+
+
+def _in_tables(search: Search, index: ImageIndex, found: Sequence[tables.Table]) -> list[Labelled] | None:
+    with_labels = [table for table in found if table.has_labels]
+    return labelled_tables.find(search, found, index) if with_labels else None
+
+
+def _at_the_top(search: Search, index: ImageIndex, found: Sequence[tables.Table]) -> list[Labelled] | None:
+    base = class_folders.wrapped(search)
+    if not class_folders.looks_like_classes(search, base):
+        search.hint = labelled_tables.hint(search, found) or class_folders.hint(search, base)
+        return None
+    return labelled_tables.attach(search, class_folders.find(search, base) or [], found, index)
+
+
+def _by_names(search: Search, index: ImageIndex, found: Sequence[tables.Table]) -> list[Labelled] | None:
+    return None if found else file_names.find(search, index)
 
 
 def _segmented(search: Search) -> Segmented | None:
     if not search.root.is_dir():
         return None
     index = ImageIndex(search.root, search.below(search.root, image_reading.SUFFIXES))
-    if drawn := coco_masks.find(search, index):
-        return _drawn(drawn.annotated, drawn.numbers)
-    if annotated := labelme.find(search, index):
-        return _drawn(annotated, {})
-    if annotated := via_masks.find(search, index):
-        return _drawn(annotated, {})
-    if outlined := yolo_masks.find(search, index):
-        return _drawn(outlined.annotated, outlined.numbers)
+    readers = (_from_coco, _from_labelme, _from_via, _from_yolo, _from_masks)
+    return attempts.most_usable(search, [Reader(partial(read, search, index), _usable_masks) for read in readers])
+
+
+def _usable_masks(found: Segmented) -> int:
+    """The number of images; none if nothing is drawn on any of them."""
+    if found.annotated and not any(shape.name != UNKNOWN for each in found.annotated.values() for shape in each.shapes):
+        return 0
+    return len(found.files)
+
+
+def _from_coco(search: Search, index: ImageIndex) -> Segmented | None:
+    drawn = coco_masks.find(search, index)
+    return None if drawn is None else _drawn(drawn.annotated, drawn.numbers)
+
+
+def _from_labelme(search: Search, index: ImageIndex) -> Segmented | None:
+    annotated = labelme.find(search, index)
+    return None if annotated is None else _drawn(annotated, {})
+
+
+def _from_via(search: Search, index: ImageIndex) -> Segmented | None:
+    annotated = via_masks.find(search, index)
+    return None if annotated is None else _drawn(annotated, {})
+
+
+def _from_yolo(search: Search, index: ImageIndex) -> Segmented | None:
+    outlined = yolo_masks.find(search, index)
+    return None if outlined is None else _drawn(outlined.annotated, outlined.numbers)
+
+
+def _from_masks(search: Search, _: ImageIndex) -> Segmented | None:
     pairs = mask_pairs.find(search)
     if pairs is None:
         return None

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import csv
 import io
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from itertools import takewhile
+from pathlib import Path
 
 from tfserve.training.dataset import image_reading, text_reading
-from tfserve.training.dataset.labels import INFO_FILE, number_of
+from tfserve.training.dataset.labels import INFO_FILE
 from tfserve.training.dataset.layouts import json_records
 from tfserve.training.dataset.layouts.image_index import ImageIndex
-from tfserve.training.dataset.layouts.parts import in_words, own_split, part_of, part_of_path
-from tfserve.training.dataset.search import Labelled, Search, same_form, sentence, words
+from tfserve.training.dataset.layouts.parts import part_of
+from tfserve.training.dataset.search import Search, words
 
 SUFFIXES = (".csv", ".tsv", ".txt")
 MAX_BYTES = 64 * 1024 * 1024
 MAX_TABLES = 50
+MAX_NUMBERS = 20
+"""More different numbers, in a column that is not called a label, are measurements."""
 SAMPLE = 200
 """Rows by which the columns are recognised."""
 
@@ -37,9 +39,10 @@ GROUP_HEADERS = words(
     "group groups group_id scene scene_id patient patient_id subject subject_id series series_id video video_id"
     " location sequence session site"
 )
-NAMES_FILES = (
-    "classes.txt", "class_names.txt", "classnames.txt", "names.txt", "synsets.txt", "labels.txt", "obj.names",
-)  # fmt: skip
+NO_LABELS = frozenset({"nan", "null", "n/a", "#n/a"})
+"""What programs write into empty cells, in lower case."""
+SUBMISSION = "submission"
+"""In the names of Kaggle's tables with images of the test set and placeholders for their labels."""
 
 
 @dataclass
@@ -55,6 +58,10 @@ class Table:
     group: int = -1
     #: the columns of a table with a 1 in the column of each image's class
     one_hot: tuple[int, ...] = ()
+    #: whether files are named by their numbers
+    by_number: bool = False
+    #: rows above the header
+    above: int = 0
 
     @property
     def has_labels(self) -> bool:
@@ -63,12 +70,17 @@ class Table:
     def cell(self, row: Sequence[str], column: int) -> str:
         return row[column].strip() if 0 <= column < len(row) else ""
 
-    def label_of(self, row: Sequence[str]) -> list[str]:
+    def file_of(self, row: Sequence[str], index: ImageIndex) -> Path | None:
+        """The image that the row names, if it is there."""
+        name = self.cell(row, self.file)
+        return (index.numbered(name) if self.by_number else index.find(name, self.path.parent)) if name else None
+
+    def labels_of(self, row: Sequence[str]) -> list[str]:
         """The labels that the row gives: one, unless it is wrong."""
         if self.one_hot:
             return [self.header[column] for column in self.one_hot if _is_one(self.cell(row, column))]
         name = self.cell(row, self.label)
-        return [name] if name else []
+        return [name] if name and name.lower() not in NO_LABELS else []
 
 
 def read_all(search: Search, index: ImageIndex, groups: str = "auto") -> list[Table]:
@@ -77,73 +89,22 @@ def read_all(search: Search, index: ImageIndex, groups: str = "auto") -> list[Ta
     lists = search.below(search.root, json_records.SUFFIXES, depth=2)
     files = texts[:MAX_TABLES] + lists[:MAX_TABLES]  # there may be a JSON file for each image
     found = [table for path in files if (table := _table(path, index, groups))]
-    labelled = [table for table in found if table.has_labels]
-    return labelled or found
+    _drop_guessed_labels(found)
+    submissions = [table for table in found if table.has_labels and SUBMISSION in table.path.stem.lower()]
+    if any(table.has_labels and table not in submissions for table in found):
+        for table in submissions:
+            table.label, table.one_hot = -1, ()
+            search.remarks.append(f"The labels in {search.name(table.path)} are placeholders and were not used.")
+    return found
 
 
-def labelled(search: Search, tables: Sequence[Table], index: ImageIndex) -> list[Labelled]:
-    """The images with the labels that the tables give them. Rows without a file are skipped and listed."""
-    found: dict[Path, Labelled] = {}
-    several: dict[str, list[str]] = defaultdict(list)
-    for table in tables:
-        for number, row in enumerate(table.rows, start=2 if table.header else 1):
-            file = _read_row(search, table, row, number, index)
-            if file is None:
-                continue
-            known = found.setdefault(file.path, file)
-            if known.name != file.name:
-                several[search.name(file.path)] += [known.name, file.name]
-    search.problems += sentence(
-        "A classification needs exactly one label per image. These have several",
-        [f"{path} ({', '.join(dict.fromkeys(names))})" for path, names in several.items()],
-    )
-    files = own_split(_named(search, tables, list(found.values())))
-    search.layout = _in_words(search, tables, files)
-    for path in index.files:
-        if path not in found:
-            search.skip(path, f"not listed in {', '.join(search.name(table.path) for table in tables)}")
-    return files
-
-
-def attach(search: Search, files: Sequence[Labelled], tables: Sequence[Table], index: ImageIndex) -> list[Labelled]:
-    """Files of class folders with their split and groups from a table."""
-    listed: dict[Path, tuple[str, str]] = {}
-    for table in tables:
-        if table.split >= 0 or table.group >= 0:
-            for row in table.rows:
-                path = index.find(table.cell(row, table.file), table.path.parent)
-                if path is not None:
-                    listed[path] = part_of(table.cell(row, table.split)), table.cell(row, table.group)
-            search.layout += f", with split and group columns from {search.name(table.path)}"
-    if not listed:
-        return list(files)
-    files = [
-        file._replace(part=listed[file.path][0] or file.part, group=listed[file.path][1])
-        if file.path in listed
-        else file
-        for file in files
-    ]
-    return own_split(files)
-
-
-def _read_row(search: Search, table: Table, row: list[str], number: int, index: ImageIndex) -> Labelled | None:
-    name = table.cell(row, table.file)
-    if not any(cell.strip() for cell in row):
-        return None
-    path = index.find(name, table.path.parent) if name else None
-    labels = table.label_of(row)
-    where = place(search, table.path, number)
-    if path is None:
-        search.skip(search.root / (name or "(no name)")[:200], f"missing: named in {where}", bad=True)
-    elif not labels:
-        search.skip(path, f"no label: {where} has none", bad=True)
-    elif len(labels) > 1:
-        search.problems.append(f"{where}: {name} has {len(labels)} labels ({', '.join(labels[:5])}), expected one.")
-    else:
-        return Labelled(
-            path, same_form(labels[0]), _part(table, row, index.relative(path)), table.cell(row, table.group)
-        )
-    return None
+def _drop_guessed_labels(tables: Sequence[Table]) -> None:
+    """Only columns that are called so have labels, if a table has one: those of others may be anything."""
+    labelled = [table for table in tables if table.header and table.label >= 0]
+    names = {plain(table.header[table.label]) for table in labelled}
+    for table in labelled:
+        if names & LABEL_HEADERS and plain(table.header[table.label]) not in LABEL_HEADERS:
+            table.label = -1
 
 
 def place(search: Search, path: Path, number: int) -> str:
@@ -153,78 +114,29 @@ def place(search: Search, path: Path, number: int) -> str:
     return f"{search.name(path)}, line {number}"
 
 
-def _part(table: Table, row: list[str], file: PurePath) -> str:
-    """By the column, else the table's own name or folder (train.csv, train/_classes.csv), else the image's folder."""
-    if table.split >= 0:
-        return part_of(table.cell(row, table.split))
-    own = part_of(table.path.stem) or part_of(table.path.stem.rpartition("_")[0]) or part_of(table.path.parent.name)
-    return own or part_of_path(file)
-
-
-def _named(search: Search, tables: Sequence[Table], files: list[Labelled]) -> list[Labelled]:
-    """Class numbers become names if a file such as `classes.txt` has one on each line."""
-    numbers = {file.name: number for file in files if (number := number_of(file.name)) is not None}
-    if not files or not all(file.name in numbers for file in files):
-        return files
-    folders = {search.root, *(table.path.parent for table in tables)}
-    for path in (folder / name for folder in sorted(folders) for name in NAMES_FILES):
-        names = [line.strip() for line in _text(path).splitlines() if line.strip()] if path.is_file() else []
-        if names and max(numbers.values()) < len(names):
-            search.remarks.append(f"Class names come from {search.name(path)}: line n, counted from 0, is class n.")
-            return [file._replace(name=same_form(names[numbers[file.name]])) for file in files]
-    return files
-
-
-def _in_words(search: Search, tables: Sequence[Table], files: Sequence[Labelled]) -> str:
-    table = tables[0]
-    names = ", ".join(search.name(each.path) for each in tables[:5])
-    if table.one_hot:
-        columns = f"one column per class ({len(table.one_hot)})"
-    elif table.header:
-        columns = f"columns {table.header[table.file]!r} and {table.header[table.label]!r}"
-    else:
-        columns = f"columns {table.file + 1} and {table.label + 1}, no header"
-        _mention_columns(search, table)
-    kept = f", {in_words(files)}" if in_words(files) else ""
-    return f"table {names} ({columns}{kept})"
-
-
-def _mention_columns(search: Search, table: Table) -> None:
-    """Without a header, the choice of a column may be wrong."""
-    used = {table.file, table.label, table.split, table.group}
-    if rest := [str(column + 1) for column in range(max(map(len, table.rows))) if column not in used]:
-        search.remarks.append(
-            f"{search.name(table.path)} has no header: column {table.label + 1} was used as the label, and columns"
-            f" {', '.join(rest)} were ignored. Add a header to choose another column."
-        )
-
-
-def hint(search: Search, tables: Sequence[Table]) -> str:
-    """Why tables that list images can't be used: a sentence, empty if there are no such tables."""
-    for table in tables:
-        names = [name for column, name in enumerate(table.header) if column != table.file and name]
-        if names:
-            return (
-                f" {search.name(table.path)} lists images, but it is unclear which of its columns"
-                f" ({', '.join(names[:20])}) has the label. Name that column 'label'."
-            )
-    return ""
-
-
 # --- one file
 
 
 def _table(path: Path, index: ImageIndex, groups: str) -> Table | None:
     """None for a file that does not name images of this project."""
     cells = rows(path)
+    above = titles(cells)
+    cells = cells[above:]
     if len(cells) < 2 or len(cells[0]) < 2:
         return None
     header = [cell.strip() for cell in cells[0]]
     file, has_header = file_column(header, cells, index, path.parent)
+    by_number = file < 0
+    if by_number:
+        file, has_header = _number_column(header, cells, index), True
     if file < 0:
         return None
-    table = Table(path, header if has_header else [], cells[1:] if has_header else cells, file)
+    table = Table(
+        path, header if has_header else [], cells[1:] if has_header else cells, file, by_number=by_number, above=above
+    )
     width = max(map(len, table.rows[:SAMPLE]), default=0)
+    if has_header:
+        table.header += [""] * (width - len(table.header))
     others = [column for column in range(width) if column != file and not _is_row_number(table.header, column)]
     table.split = _column(table, others, SPLIT_HEADERS, all_parts=True)
     table.group = _column(table, others, frozenset({groups.lower()}), exact=True)
@@ -240,7 +152,7 @@ def rows(path: Path) -> list[list[str]]:
     """The cells of a table; empty for other files."""
     if path.suffix.lower() in json_records.SUFFIXES:
         return json_records.table(path, json_records.read(path))
-    text = _text(path)
+    text = text_of(path)
     lines = text.splitlines()[:SAMPLE]
     widths = {each: _width(lines, each) for each in ",;\t|"}
     delimiter = max(widths, key=lambda each: widths[each])
@@ -249,10 +161,23 @@ def rows(path: Path) -> list[list[str]]:
     if _width(lines, delimiter) < 2:
         return []
     try:
-        read = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+        quote = "'" if lines[0].strip().startswith("'") else '"'
+        read = csv.reader(
+            io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, quotechar=quote
+        )  # fmt: skip
         return [row for row in read if row and not row[0].startswith("#")]
     except csv.Error:
         return []
+
+
+def titles(cells: Sequence[Sequence[str]]) -> int:
+    """The number of rows before the header: titles, and `sep=;`, which Excel understands."""
+    return sum(1 for _ in takewhile(_is_title, cells))
+
+
+def _is_title(row: Sequence[str]) -> bool:
+    filled = [cell.strip().lower() for cell in row if cell.strip()]
+    return len(filled) < 2 and not any(cell.endswith(image_reading.SUFFIXES) for cell in filled)
 
 
 def _width(lines: Sequence[str], delimiter: str) -> int:
@@ -267,7 +192,7 @@ def _width(lines: Sequence[str], delimiter: str) -> int:
     return usual if widths.count(usual) >= 0.8 * len(widths) else 0
 
 
-def _text(path: Path) -> str:
+def text_of(path: Path) -> str:
     """The text of a file; "" if it has none."""
     try:
         if not path.is_file() or path.stat().st_size > MAX_BYTES:
@@ -290,6 +215,17 @@ def file_column(header: list[str], rows: list[list[str]], index: ImageIndex, nea
         return best, not names_file(rows[0], best)
     is_table = named and any(plain(name) in LABEL_HEADERS for name in header)
     return (named[0], True) if is_table and _names_images(rows, named[0]) else (-1, False)
+
+
+def _number_column(header: Sequence[str], rows: Sequence[Sequence[str]], index: ImageIndex) -> int:
+    """The column of a usual name for files whose numbers are names of images but for zeros before them; -1 without."""
+    for column, name in enumerate(header):
+        cells = (
+            [row[column] for row in rows[1 : SAMPLE + 1] if column < len(row)] if plain(name) in FILE_HEADERS else []
+        )
+        if sum(index.numbered(cell) is not None for cell in cells) > len(cells) / 2:
+            return column
+    return -1
 
 
 def _names_images(rows: Sequence[Sequence[str]], column: int) -> bool:
@@ -323,17 +259,19 @@ def _label_column(table: Table, others: Sequence[int]) -> int:
     named = [column for column in free if column < len(table.header) and plain(table.header[column]) in LABEL_HEADERS]
     if named:
         return min(named, key=lambda each: (not _varies(table, each), plain(table.header[each]).endswith("id")))
-    return free[0] if len(free) == 1 and _repeats(table, free[0]) else -1
+    return free[0] if len(free) == 1 and _may_be_labels(table, free[0]) else -1
 
 
 def _varies(table: Table, column: int) -> bool:
     return len({table.cell(row, column) for row in table.rows}) > 1
 
 
-def _repeats(table: Table, column: int) -> bool:
-    """Whether the values of a column could be classes: some of them occur more than once."""
+def _may_be_labels(table: Table, column: int) -> bool:
+    """Whether some values of a column occur more than once, and they are not measurements such as ages."""
     cells = [table.cell(row, column) for row in table.rows]
-    return len(set(cells)) < len(cells)
+    values = set(cells)
+    is_measured = len(values) > MAX_NUMBERS and all(_number(value) is not None for value in values if value)
+    return len(values) < len(cells) and not is_measured
 
 
 def _one_hot(table: Table, columns: Sequence[int]) -> tuple[int, ...]:

@@ -7,15 +7,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tfserve.training.dataset import text_reading
+from tfserve.training.dataset import text_reading, yaml_reading
 from tfserve.training.dataset.layouts.image_index import ImageIndex
 from tfserve.training.dataset.layouts.parts import part_of
 from tfserve.training.dataset.search import Search, same_form
+from tfserve.training.dataset.yaml_reading import NotYaml
 
 TEXT_NAMES = ("classes.txt", "obj.names")
 YAML_NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
-SUFFIXES = (".yaml", ".yml", ".txt", ".names")
-MAX_BYTES = 2**20
+YAML = (".yaml", ".yml")
+SUFFIXES = (*YAML, ".txt", ".names")
+MAX_YAML_FILES = 50
+MAX_BYTES = 2**24
 PARTS = ("train", "val", "valid", "test")
 
 
@@ -39,8 +42,9 @@ def read(search: Search, index: ImageIndex) -> Names:
     found = Names()
     files = search.below(search.root, SUFFIXES, depth=3)
     files.sort(key=lambda file: (len(file.parts), file.name not in (*YAML_NAMES, *TEXT_NAMES), file.name))
-    for file in files:
-        if file.suffix in (".yaml", ".yml"):
+    too_many = {*[file for file in files if file.suffix in YAML][MAX_YAML_FILES:]}
+    for file in (file for file in files if file not in too_many):
+        if file.suffix in YAML:
             _read_yaml(search, file, index, found)
         elif file.name in TEXT_NAMES or file.suffix == ".names":
             found.files.add(file)
@@ -59,16 +63,12 @@ def _take(found: Names, search: Search, file: Path, names: dict[int, str]) -> No
 
 
 def _read_yaml(search: Search, file: Path, index: ImageIndex, found: Names) -> None:
-    import yaml
-
     try:
-        content = yaml.safe_load(_text(file))
-    except Exception as error:  # its tags raise anything: KeyError, AttributeError, OverflowError, …
-        content = None
+        content = yaml_reading.read(file)
+    except NotYaml as error:
         if file.name in YAML_NAMES:
-            where = " ".join(str(error).split())[:200]
-            found.problems.append(f"{search.name(file)} is not valid YAML: {where}.")
-            return
+            found.problems.append(f"{search.name(file)} {error}.")
+        return
     names = _names(content.get("names")) if isinstance(content, dict) else None
     if names is not None and isinstance(content, dict):
         _take(found, search, file, names)
@@ -133,6 +133,6 @@ def _read_list(file: Path, part: str, index: ImageIndex, found: Names) -> None:
 def _text(file: Path) -> str:
     """Empty if it can't be read."""
     try:
-        return text_reading.read(file) if file.stat().st_size <= MAX_BYTES * 16 else ""
+        return text_reading.read(file) if file.stat().st_size <= MAX_BYTES else ""
     except (OSError, UnicodeDecodeError):
         return ""
