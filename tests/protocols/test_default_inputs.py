@@ -36,6 +36,8 @@ def test_v1_columns_may_set_them(port: Port) -> None:
     assert predict(port, {"inputs": {"x": [[1, 2]]}}, "scaled")["outputs"]["y"] == [[2.5, 4.25]]
     assert predict(port, {"inputs": {"x": [[1, 2]], "factor": 3}}, "scaled")["outputs"]["y"] == [[3.5, 6.25]]
     assert predict(port, {"inputs": {"factor": 3}}, "scaled")["error"] == "Missing input 'x'. Required: 'x'."
+    misspelt = predict(port, {"inputs": {"x": [[1, 2]], "facter": 3}}, "scaled")["error"]
+    assert "Unknown input 'facter' (did you mean 'factor'?)" in misspelt
     assert predict(port, {"inputs": {}}, "complete") == {"outputs": [[1, 2]]}
     assert predict(port, {"inputs": {"negate": True}}, "complete") == {"outputs": [[-1, -2]]}
 

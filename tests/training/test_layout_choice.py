@@ -241,6 +241,33 @@ def test_many_classes_with_one_image_are_counted(tmp_path: Path) -> None:
     assert problems[-1] == "30 more classes have fewer than 2 usable images."
 
 
+@pytest.mark.parametrize("names", [("label_0", "label_1"), ("target1", "target2"), ("seg_A", "seg_B")])
+def test_numbered_classes_are_classes(tmp_path: Path, names: tuple[str, ...]) -> None:
+    class_folders(tmp_path / "p", names)
+    assert counts(good(tmp_path / "p")) == dict.fromkeys(names, 3)
+
+
+def test_a_note_next_to_an_archive_does_not_hide_its_layout(tmp_path: Path) -> None:
+    project = tmp_path / "p"
+    project.mkdir()
+    class_folders(tmp_path / "inside" / "images", ("Cat", "Dog"))
+    with zipfile.ZipFile(project / "pets.zip", "w") as archive:
+        for path in sorted((tmp_path / "inside").rglob("*.png")):
+            archive.write(path, path.relative_to(tmp_path / "inside"))
+    (project / "dataset-metadata.json").write_text('{"title": "pets"}')
+    result = good(project)
+    assert counts(result) == {"Cat": 3, "Dog": 3}
+    assert result.layout.startswith("images/<class>/")
+
+
+def test_a_folder_that_repeats_the_others_is_found_by_their_names(tmp_path: Path) -> None:
+    class_folders(tmp_path / "p", ("a", "b", "c"))
+    class_folders(tmp_path / "p" / "again", ("a", "b", "c"))
+    result = good(tmp_path / "p")
+    assert counts(result) == {"a": 3, "b": 3, "c": 3}
+    only(result.remarks, "again/ has folders for the same classes again")
+
+
 @pytest.mark.parametrize(
     ("names", "words"),
     [

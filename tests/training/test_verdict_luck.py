@@ -68,3 +68,15 @@ def test_labels_are_dealt_within_the_groups_of_the_giver() -> None:
     assert (0, 1, 2, 3, 4, 5) in givers
     assert all(len({groups[at] for at in np.array(each)[[0, 3, 5]]}) == 1 for each in givers)
     assert len(givers) == 6
+
+
+def test_few_groups_of_images_are_too_few_however_well_they_are_segmented() -> None:
+    masks = np.zeros((60, 8, 8), np.uint8)
+    for number, mask in enumerate(masks):
+        mask[number % 7 : number % 7 + 2, number % 5 : number % 5 + 3] = 1
+    judged = mask_verdict.judge(
+        np.array([[900, 0], [0, 100]]), 1.0, masks, masks, ("background", "object"), images=[60, 60],
+        groups=[f"video {number % 3}" for number in range(60)],
+    )  # fmt: skip
+    assert judged.code == "too_few"
+    assert "too few groups of images (3) for a verdict" in judged.text

@@ -11,7 +11,7 @@ from PIL import Image
 
 from tfserve.training.report import box_examples, detection_mistakes, mask_examples
 from tfserve.training.report.detection_metrics import Predicted, Truth
-from tfserve.web.pages.training_results import TrainingResult
+from tfserve.web.pages.training_results import TrainingResult, history_at
 
 METRICS = {
     "accuracy": 0.75, "labels": ["cup", "dog"], "display": ["Cup", "Dog"], "confusion_matrix": [[3, 1], [0, 4]],
@@ -158,3 +158,10 @@ def test_a_second_box_on_an_object_and_one_of_another_class_are_mistakes() -> No
     predicted = Predicted(np.repeat(box, 3, axis=0), np.array([0.9, 0.8, 0.7]), np.array([1, 0, 0]))
     found = detection_mistakes.mistakes([truth], [predicted], ["cup", "dog"], 0.5)
     assert [each.caption for each in found] == ["cup \u2192 dog 0.90", "cup \u2192 cup 0.70"]
+
+
+def test_a_history_that_comes_late_is_shown_and_may_have_values_that_json_has_not(tmp_path: Path) -> None:
+    assert history_at(tmp_path) == {}
+    history = {"loss": [1.0, float("nan")]}
+    (tmp_path / "metrics.json").write_text(json.dumps({"epochs": {"history": history}}))
+    assert str(history_at(tmp_path)) == str(history)

@@ -158,8 +158,9 @@ def _run(
     except BrokenPipeError:
         ignore_output()
         return 0
-    except OSError as error:  # of the last flush: the disk is full
-        complain(f"standard output can't be written: {error.strerror or error}")
+    except OSError as error:
+        where = error.filename or "standard output"  # the last flush, to a full disk
+        complain(f"{where} can't be used: {error.strerror or error}")
         ignore_output()
         return 1
     return code if isinstance(code, int) else 0

@@ -44,4 +44,7 @@ def described(data: bytes) -> str:
         return "SVG"
     if data[_DICOM : _DICOM + 4] == b"DICM":
         return "DICOM"
-    return "a video" if data[4:8] == _FTYP or head.startswith((b"\x1a\x45\xdf\xa3", b"RIFF")) else ""
+    if data[4:12] == _FTYP + b"crx ":
+        return "raw data of a camera"
+    is_riff = head.startswith(b"RIFF") and head[8:12] in (b"AVI ", b"WAVE")
+    return "a video or sound" if data[4:8] == _FTYP or is_riff or head.startswith(b"\x1a\x45\xdf\xa3") else ""

@@ -39,6 +39,7 @@ def examine(search: Search, _: dict[str, Any]) -> None:
     is_unpacked = not archives.has_images(search) and archives.unpack(search)
     found = _read(search)
     if found is None and not is_unpacked and archives.unpack(search):
+        search.hint = ""  # it was about the folder of the archives
         found = _read(search)
     if found is None:
         there = recognise.what_is_there(search)

@@ -96,6 +96,8 @@ class Search:
         self.empty_classes: dict[str, Path] = {}
         #: folder → the archive that was unpacked into it
         self.unpacked: dict[Path, Path] = {}
+        #: link next to unpacked files → the file in the project that it leads to
+        self.linked: dict[Path, Path] = {}
         self._work = work
         self._seen: dict[str, ImageFile] = {}
         self._twins: list[str] = []
@@ -126,7 +128,8 @@ class Search:
             with os.scandir(folder) as entries:
                 visible = [entry for entry in entries if not _is_hidden(entry.name)]
         except OSError as error:
-            self.problems.append(f"{folder} can't be read: {error.strerror}.")
+            problem = f"{folder} can't be read: {error.strerror}."
+            self.problems += [] if problem in self.problems else [problem]
             return []
         return sorted(visible, key=lambda entry: entry.name)
 
@@ -200,6 +203,7 @@ class Search:
 
     def name(self, path: Path) -> str:
         """The path as people know it: that of an unpacked file begins with its archive."""
+        path = self.linked.get(path, path)
         for folder, archive in reversed(self.unpacked.items()):  # inner archives come after those that they are in
             if path == folder:
                 return self.relative(archive)

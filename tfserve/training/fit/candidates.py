@@ -154,10 +154,14 @@ class Contest:
         return count, np.concatenate([fold.held_out for fold in self.folds.folds[:count]])
 
     def rivals(self) -> list[Array]:
-        """For every candidate that was measured on at least these folds, what all its variants answered."""
+        """For every candidate measured on at least these folds, the classes that its variants predicted
+        (variants, images)."""
         count, _ = self.measured()
         tried = [entry.outcomes[:count] for entry in self.entries if len(entry.outcomes) >= count]
-        return [np.concatenate([each.output for each in outcomes], axis=1) for outcomes in tried]
+        return [
+            np.concatenate([each.output.argmax(axis=-1).astype(np.int32) for each in outcomes], axis=1)
+            for outcomes in tried
+        ]
 
     def _reason_to_skip(self, candidate: Candidate) -> str | None:
         if self.winner is None:

@@ -120,7 +120,7 @@ def _rivals(contest: Contest) -> Array | None:
     """
     if len(contest.folds.test):
         return None
-    return np.concatenate([chances.argmax(axis=-1) for chances in contest.rivals()])
+    return np.concatenate(contest.rivals())
 
 
 # --- what comes after

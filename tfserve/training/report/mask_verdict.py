@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from tfserve.tensors.specs import Array
-from tfserve.training.report.verdict import CHANCE, FEW, MAX_NAMED, Deal
+from tfserve.training.report.verdict import CHANCE, FEW, MAX_NAMED, Deal, too_few
 
 GOOD, FAIR = 0.7, 0.4
 """Mean IoU."""
@@ -59,11 +59,12 @@ def judge(
         taken=_taken(matrix, labels), hardly_found=_hardly_found(matrix, labels),
         few_images=[label for label, count in zip(labels[1:], images[1:], strict=True) if count < FEW],
     )  # fmt: skip
+    independent = Deal(groups or [""] * len(truth)).count
     if by_chance > CHANCE:
-        verdict.code = "too_few" if len(truth) < ENOUGH_IMAGES and mean_iou >= FAIR / 2 else "guessing"
+        verdict.code = "too_few" if independent < ENOUGH_IMAGES and mean_iou >= FAIR / 2 else "guessing"
     else:
         verdict.code = "good" if mean_iou >= GOOD else "fair" if mean_iou >= FAIR else "weak"
-    verdict.text = _sentence(verdict, len(truth))
+    verdict.text = _sentence(verdict, len(truth), independent)
     return verdict
 
 
@@ -119,12 +120,12 @@ def _hardly_found(matrix: Array, labels: Sequence[str]) -> list[str]:
     ]  # fmt: skip
 
 
-def _sentence(verdict: MaskVerdict, count: int) -> str:
+def _sentence(verdict: MaskVerdict, count: int, independent: int) -> str:
     figures = f"mean IoU {verdict.mean_iou:.2f} on {count} images"
     if verdict.code == "guessing":
         return f"no better than guessing: the same masks would fit other images as well ({figures})"
     if verdict.code == "too_few":
-        return f"too few images for a verdict ({figures}, which could be chance): add images"
+        return too_few(figures, count, independent)
     words = [{"good": "good", "fair": "fair", "weak": "weak, but better than guessing"}[verdict.code] + f" ({figures})"]
     others = [each for each in verdict.taken if each[0] not in verdict.hardly_found]
     if verdict.hardly_found:

@@ -77,7 +77,7 @@ def judge(
     else:
         skill = (balanced - chance) / (1 - chance)
         verdict.code = "good" if skill >= GOOD else "fair" if skill >= FAIR else "weak"
-    verdict.text = _sentence(verdict, len(truth), int(np.trace(matrix)))
+    verdict.text = _sentence(verdict, len(truth), int(np.trace(matrix)), deal.count)
     return verdict
 
 
@@ -138,12 +138,19 @@ def _confused(matrix: Array, labels: Sequence[str]) -> list[tuple[str, str, floa
     return sorted(found, key=lambda each: -each[2])
 
 
-def _sentence(verdict: Verdict, count: int, hits: int) -> str:
+def too_few(figures: str, count: int, independent: int) -> str:
+    """What is said if a result could be chance because of too few images, or too few groups of them."""
+    if independent < count:
+        return f"too few groups of images ({independent}) for a verdict ({figures}, which could be chance): add others"
+    return f"too few images for a verdict ({figures}, which could be chance): add images"
+
+
+def _sentence(verdict: Verdict, count: int, hits: int, independent: int) -> str:
     figures = f"{hits} of {count} images correct, {verdict.majority:.0%} are of the largest class"
     if verdict.code == "guessing":
         return f"no better than guessing ({figures})"
     if verdict.code == "too_few":
-        return f"too few images for a verdict ({figures}, which could be chance): add images"
+        return too_few(figures, count, independent)
     words = [{"good": "good", "fair": "fair", "weak": "weak, but better than guessing"}[verdict.code]]
     if verdict.confused:
         often = "often" if verdict.confused[0][2] < 0.5 else "mostly"

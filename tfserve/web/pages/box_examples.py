@@ -51,7 +51,7 @@ class BoxExample(NamedTuple):
     def summary(self) -> str:
         """In words what the drawing shows."""
         parts = (("found", self.right), ("wrong", self.wrong), ("missed", self.missed))
-        said = [f"{word}: {', '.join(each)}" for word, each in parts if each]
+        said = [f"{word}: {_listed(each)}" for word, each in parts if each]
         return "; ".join(said) or "no objects, and none found"
 
 
@@ -66,19 +66,31 @@ def read(folder: Path, url: str, labels: Sequence[str]) -> list[BoxExample]:
 
 def _example(row: Mapping[str, Any], url: str, labels: Sequence[str]) -> BoxExample:
     size = row["width"] / TEXT_SHARE
-    true, predicted = row["true"][:MAX_BOXES], row["predicted"][:MAX_BOXES]
+    true, predicted = row["true"], row["predicted"]
 
     def named(each: Mapping[str, Any]) -> str:
         return f"{labels[each['label']]} {percent(each['score'])}"
 
-    drawn = [_drawn(each, size, "missed" if each["missed"] else "true", "") for each in true]
-    drawn += [_drawn(each, size, "wrong" if each["wrong"] else "right", named(each)) for each in predicted]
+    drawn = [_drawn(each, size, "missed" if each["missed"] else "true", "") for each in _first(true, "missed")]
+    drawn += [
+        _drawn(each, size, "wrong" if each["wrong"] else "right", named(each)) for each in _first(predicted, "wrong")
+    ]
     return BoxExample(
         row["file"], url + row["image"], row["width"], row["height"], size, size / 8, drawn,
         wrong=[named(each) for each in predicted if each["wrong"]],
         missed=[labels[each["label"]] for each in true if each["missed"]],
         right=[named(each) for each in predicted if not each["wrong"]],
     )  # fmt: skip
+
+
+def _first(boxes: Sequence[Mapping[str, Any]], flag: str) -> list[Mapping[str, Any]]:
+    """As many as are drawn, first those with the flag."""
+    return sorted(boxes, key=lambda each: not each[flag])[:MAX_BOXES]
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - MAX_BOXES
+    return ", ".join(names[:MAX_BOXES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _drawn(each: Mapping[str, Any], size: float, state: str, text: str) -> DrawnBox:

@@ -31,14 +31,16 @@ def shown(query: QueryDict, signatures: Mapping[str, Any]) -> Shown:
 
 def _rows(name: str, signature: Any) -> Iterator[TensorRow]:
     tensors = [
-        (word, each) for word, field in (("in", "inputs"), ("out", "outputs")) for each in _get(signature, field) or ()
+        (word, each)
+        for word, field in (("in", "inputs"), ("in, optional", "optional"), ("out", "outputs"))
+        for each in _get(signature, field) or ()
     ]
     for index, (direction, tensor) in enumerate(tensors or [("", None)]):
         yield TensorRow(name, direction, tensor, index == 0)
 
 
 def _get(record: Any, field: str) -> Any:
-    return record.get(field) if isinstance(record, Mapping) else getattr(record, field)
+    return record.get(field) if isinstance(record, Mapping) else getattr(record, field, None)
 
 
 def _size(row: TensorRow) -> int:

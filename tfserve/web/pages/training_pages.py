@@ -90,7 +90,8 @@ async def readme(request: PageRequest, task_id: str) -> HttpResponse:
     if result is None or not result.has_readme:
         raise Http404("This training has no README.")
     if request.htmx:
-        return HttpResponse(await asyncio.to_thread(lambda: result.readme))
+        html = await asyncio.to_thread(lambda: result.readme)
+        return HttpResponse(html, headers={"Cache-Control": "no-store"})  # the page has the same address
     context = {"result": result, "task_id": task_id, "section": "trainings"}
     return await page(request, "pages/trainings/readme_page.html", context)
 

@@ -253,15 +253,31 @@ class TrainingResult:
 
 @functools.lru_cache(maxsize=KEPT_RESULTS)
 def _read(task_id: str, file: Path, _: int) -> TrainingResult:
-    metrics = msgspec.json.decode(file.read_bytes())
-    return TrainingResult(task_id, file.parent, f"/tasks/{task_id}/artifacts/", metrics)
+    return TrainingResult(task_id, file.parent, f"/tasks/{task_id}/artifacts/", _metrics(file))
+
+
+def _metrics(file: Path) -> dict[str, Any]:
+    """Raises `OSError`, `ValueError`."""
+    content = file.read_bytes()
+    try:
+        found: dict[str, Any] = msgspec.json.decode(content)
+    except msgspec.DecodeError:  # NaN, which Python writes
+        found = json.loads(content)
+    return found
+
+
+def history_at(folder: Path) -> Mapping[str, Sequence[float]]:
+    """How the metrics of the result in `folder` developed; empty without a result."""
+    file = folder / "metrics.json"
+    try:
+        return _history(file, file.stat().st_mtime_ns)
+    except (OSError, ValueError):
+        return {}
 
 
 @functools.lru_cache(maxsize=KEPT_HISTORIES)
-def history_at(folder: Path) -> Mapping[str, Sequence[float]]:
-    """How the metrics of the result in `folder` developed; empty without a result."""
-    found = TrainingResult.read("", folder)
-    return found.history if found is not None else {}
+def _history(file: Path, _: int) -> Mapping[str, Sequence[float]]:
+    return TrainingResult("", file.parent, "", _metrics(file)).history
 
 
 def _bin_label(each: Mapping[str, Any]) -> str:

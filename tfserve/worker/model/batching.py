@@ -6,6 +6,7 @@ batched only if names, types and shapes allow it, and the first batches are comp
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,6 +17,8 @@ from tfserve.errors import TFserveError
 from tfserve.runtimes.interface import Runtime, Target
 from tfserve.tensors.specs import Array
 from tfserve.worker.trials.numeric_diff import is_rounded
+
+log = logging.getLogger(__name__)
 
 MAX_BATCH_ROWS = 1024
 MAX_BATCH_BYTES = 64 * 1024 * 1024
@@ -48,6 +51,8 @@ class Plan:
     mixes_rows: bool = False
     changes_state: bool = False
     batches: int = 0
+    #: batches since a comparison is due, in which mixed rows would not have shown
+    passed_over: int = 0
     _by_rows: dict[RowShape | None, Plan] = field(default_factory=dict)
 
     def for_rows(self, shape: RowShape | None) -> Plan:
@@ -56,16 +61,29 @@ class Plan:
         if found is None:
             if len(self._by_rows) >= MAX_ROW_SHAPES:
                 self._by_rows.clear()
-            found = self._by_rows[shape] = replace(self, proofs=0, mixes_rows=False, batches=0, _by_rows={})
+            found = self._by_rows[shape] = replace(
+                self, proofs=0, mixes_rows=False, batches=0, passed_over=0, _by_rows={}
+            )
         return found
 
     def can_batch(self) -> bool:
         return self._has_rows and not (self.mixes_rows or self.changes_state)
 
-    def is_checked(self) -> bool:
-        """Whether some requests of the next batch are to be computed alone as well, although batches are proved."""
+    def begins_check(self) -> bool:
+        """Counts a batch. Whether some of its requests are to be computed alone as well, although batches are proved.
+
+        While the requests of a batch are equal, that is asked ever more rarely.
+        """
         number = self.batches + 1
-        return number <= PROOFS or (number >= CHECKED_AGAIN and number & (number - 1) == 0)
+        if number > PROOFS and (number < CHECKED_AGAIN or number & (number - 1)):
+            self.batches = number
+            return False
+        self.passed_over += 1
+        return self.passed_over & (self.passed_over - 1) == 0
+
+    def check_again(self) -> None:
+        """Checks the next batches, as if they were the first."""
+        self.batches = self.passed_over = 0
 
     @cached_property
     def _has_rows(self) -> bool:
@@ -109,11 +127,13 @@ def _portions(requests: Sequence[Inputs]) -> list[list[Inputs]]:
 
 
 def _together(runtime: Runtime, plan: Plan, batch: Sequence[Inputs]) -> list[Outputs | TFserveError]:
-    if plan.proofs < PROOFS and _are_equal(batch):  # mixed rows would not show
+    if plan.proofs < PROOFS and are_equal(batch):  # mixed rows would not show
         return [_alone(runtime, plan, inputs) for inputs in batch]
     split = _split(_alone(runtime, plan, _joined(batch)), [_rows(inputs) for inputs in batch])
-    if split is not None and plan.proofs >= PROOFS and agrees(runtime, plan, batch, split.__getitem__):
-        return [*split]
+    if split is not None and plan.proofs >= PROOFS:
+        is_checked = plan.begins_check() and not are_equal(batch)
+        if not is_checked or agrees(runtime, plan, batch, split.__getitem__):
+            return [*split]
     alone = [_alone(runtime, plan, inputs) for inputs in batch]
     if not any(isinstance(each, TFserveError) for each in alone):
         if split is None or not all(map(_agree, split, alone)):
@@ -125,22 +145,16 @@ def _together(runtime: Runtime, plan: Plan, batch: Sequence[Inputs]) -> list[Out
 
 
 def agrees(runtime: Runtime, plan: Plan, batch: Sequence[Inputs], output: Callable[[int], Outputs]) -> bool:
-    """Whether a batch with these outputs can be returned: from time to time, some requests are computed alone too.
-
-    Requests whose rows were mixed are never batched again.
-    """
-    if not plan.is_checked():
-        plan.batches += 1
-        return True
-    if _are_equal(batch):  # mixed rows would not show
-        return True
+    """Whether some requests of a batch have the same outputs alone. If not, such requests are never batched again."""
     plan.batches += 1
+    plan.passed_over = 0
     for n in _different(batch):
         alone = _alone(runtime, plan, batch[n])
         if isinstance(alone, TFserveError):
             return False
         if not _agree(output(n), alone):
             plan.mixes_rows = True
+            log.warning("signature %r gives other numbers for a batch: its requests are computed alone", plan.signature)
             return False
     return True
 
@@ -182,7 +196,7 @@ def _agree(batched: Outputs, alone: Outputs | TFserveError) -> bool:
     return isinstance(alone, list) and all(map(is_rounded, batched, alone))
 
 
-def _are_equal(batch: Sequence[Inputs]) -> bool:
+def are_equal(batch: Sequence[Inputs]) -> bool:
     """Whether all requests are equal, so that mixing their rows would not show."""
     first = batch[0]
     return all(np.array_equal(inputs[name], first[name]) for inputs in batch[1:] for name in first)

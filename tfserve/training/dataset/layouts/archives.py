@@ -70,8 +70,10 @@ def unpack(search: Search) -> bool:
     targets = [folder / without_suffix(archive.relative_to(base)) for archive in archives]
     for archive, target in zip(archives, targets, strict=True):
         _unpack(search, archive, target, archive, left, MAX_LEVELS)
-    notes = [] if is_whole else _link_notes(search, folder)
-    search.root = targets[0] if len(archives) == 1 and not notes else folder
+    root = targets[0] if len(archives) == 1 else folder
+    if not is_whole:
+        _link_notes(search, root)
+    search.root = root
     return True
 
 
@@ -79,17 +81,14 @@ def has_images(search: Search) -> bool:
     return search.root.is_dir() and bool(search.below(search.root, image_reading.SUFFIXES))
 
 
-def _link_notes(search: Search, folder: Path) -> list[Path]:
+def _link_notes(search: Search, folder: Path) -> None:
     """Links to the tables and annotations in the project, where its archives were unpacked."""
-    links = []
     for note in search.below(search.root, NOTES, depth=2):
         link = folder / note.relative_to(search.root)
         if not os.path.lexists(link) and not any(part.is_file() for part in link.parents):
             link.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             link.symlink_to(note.resolve())
-            search.unpacked[link] = note
-            links.append(link)
-    return links
+            search.linked[link] = note
 
 
 def inside(path: str) -> str:

@@ -108,7 +108,7 @@ def take(search: Search, chosen: Attempt[T], attempts: Sequence[Attempt[T]]) -> 
 
 def _add_problems(search: Search, notes: Notes) -> None:
     """Several readers may fail to read the same folder."""
-    search.problems += [problem for problem in notes.problems if problem not in search.problems]
+    search.problems += [problem for problem in dict.fromkeys(notes.problems) if problem not in search.problems]
 
 
 def _swapped(search: Search, notes: Notes) -> Notes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 
 from tfserve.training.dataset import image_reading
@@ -157,7 +157,9 @@ def _skip_unlabelled(search: Search, folder: Path) -> None:
 def _read(search: Search, base: Path, part: str) -> list[Labelled]:
     """The images of each class folder in `base`."""
     found = []
-    for entry in search.entries(base):
+    entries = search.entries(base)
+    names = {entry.name for entry in entries if is_folder(entry)}
+    for entry in entries:
         path = Path(entry.path)
         if base == search.root and path.name.lower() in IGNORED_FOLDERS:
             continue
@@ -169,7 +171,7 @@ def _read(search: Search, base: Path, part: str) -> list[Labelled]:
             search.problems.append(f"The name of the folder {shown(path)} is not valid UTF-8. Rename it.")
         elif outside := search.bounds.problems(path):
             search.problems += outside
-        elif _repeats_all(search, path):
+        elif _repeats_all(search, path, names):
             search.remarks.append(f"{search.name(path)}/ has folders for the same classes again, so it was left out.")
         else:
             files = search.files(path, image_reading.SUFFIXES, "an image")
@@ -179,11 +181,13 @@ def _read(search: Search, base: Path, part: str) -> list[Labelled]:
     return found
 
 
-def _repeats_all(search: Search, folder: Path) -> bool:
-    """Whether it has the same folders as there are next to it: some archives have everything twice."""
+def _repeats_all(search: Search, folder: Path, names: Set[str]) -> bool:
+    """Whether it has the same folders as there are next to it: some archives have everything twice.
+
+    `names` are those of all folders there.
+    """
     inner = {path.name for path in search.folders(folder)}
-    others = {path.name for path in search.folders(folder.parent) if path != folder}
-    return len(inner) > 1 and inner == others
+    return len(inner) > 1 and len(inner) == len(names) - 1 and inner == names - {folder.name}
 
 
 def _joined(search: Search, files: Sequence[Labelled]) -> list[Labelled]:

@@ -80,6 +80,7 @@ def _found(search: Search, find: Callable[[], T | None], accepted: str) -> T | N
     is_unpacked = not archives.has_images(search) and archives.unpack(search)
     found = find()
     if found is None and not is_unpacked and archives.unpack(search):
+        search.hint = ""  # it was about the folder of the archives
         is_unpacked, found = True, find()
     if found is not None and is_unpacked:
         search.layout += f", unpacked from a {archives.format_of(search)} file"

@@ -11,12 +11,14 @@ from tfserve.training.dataset.layouts.parts import part_of
 
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 _KNOWN = IMAGE_FOLDERS | MASK_FOLDERS | OTHER_FOLDERS
+_NUMBERED_CLASS = re.compile(r"(label|target|annotation|annot?|y|seg|instance)s?([-_ ]?\d+|[-_ ][a-z])", re.IGNORECASE)
+"""`label_0` and `target1` may well be classes, `train1` and `masks2` hardly."""
 _FILLERS = frozenset({"set", "sets", "dataset", "files", "folder", "all"})
 
 
 def is_role(name: str) -> bool:
     """Whether all words of a name are such, also `train1` and `trainA`. Single letters may be classes."""
-    if len(name) < 2:
+    if len(name) < 2 or _NUMBERED_CLASS.fullmatch(name):
         return False
     if name.lower() in _KNOWN or part_of(name):
         return True

@@ -181,6 +181,8 @@ def _columns(inputs: Any, signature: Signature) -> dict[str, Array]:
     if not _is_object(inputs, signature):
         spec = _only_input(signature, "inputs")
         return {spec.name: _array(inputs, spec, in_rows=False)}
+    if signature.optional:  # an unknown name could be a misspelt one, which the default would replace silently
+        signature_checks.require_names(inputs, signature)
     signature_checks.require_all(inputs, signature.inputs)
     given = [spec for spec in signature.takes if spec.name in inputs]
     return {spec.name: _array(inputs[spec.name], spec, in_rows=False) for spec in given}

@@ -83,7 +83,7 @@ def config(model: Model) -> dict[str, Any]:
         "input": [
             *[_config_tensor(spec, is_batched) | {"format": "FORMAT_NONE"} for spec in signature.inputs],
             *[
-                _config_tensor(spec, is_batched=False) | {"format": "FORMAT_NONE", "optional": True}
+                _config_tensor(spec, is_batched and spec.is_batched) | {"format": "FORMAT_NONE", "optional": True}
                 for spec in signature.optional
             ],
         ],
