@@ -6,13 +6,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-from google.protobuf.json_format import MessageToDict
 
 from tfserve.tensors.casting import cast
 from tfserve.tensors.dtypes import V1_NAMES
 from tfserve.tensors.specs import Signature, TensorSpec
-from tfserve.web.api.protos.tensorflow_pb2 import TensorProto
-from tfserve.web.api.v1 import tensor_proto
 from tfserve.web.predictions.live_models import Model
 from tfserve.web.predictions.waking import SLEEPING
 
@@ -93,7 +90,12 @@ def _tensor(spec: TensorSpec) -> dict[str, Any]:
 
 
 def _default(spec: TensorSpec) -> dict[str, Any]:
-    """A TensorProto."""
+    """A TensorProto. Its libraries are loaded only for a model that needs them: a web process without gRPC has none."""
+    from google.protobuf.json_format import MessageToDict
+
+    from tfserve.web.api.protos.tensorflow_pb2 import TensorProto
+    from tfserve.web.api.v1 import tensor_proto
+
     proto = TensorProto()
     tensor_proto.fill(proto, cast(spec.default, spec, spec.name))
     found: dict[str, Any] = MessageToDict(proto, preserving_proto_field_name=True)
