@@ -72,6 +72,16 @@ def test_the_codes_of_open_images_are_named(tmp_path: Path) -> None:
     assert objects(good_boxes(tmp_path / "p"))["images/0.jpg"] == [("Cat", (15.0, 10.0, 30.0, 30.0))]
 
 
+def test_classes_of_boxes_are_not_merged_by_their_groups(tmp_path: Path) -> None:
+    draw(tmp_path / "p" / "images", *(f"{number}.jpg" for number in range(6)))
+    rows = [f"{number}.jpg,10,5,30,15,{number % 2}" for number in range(6)]
+    (tmp_path / "p" / "boxes.csv").write_text("\n".join(["filename,xmin,ymin,xmax,ymax,class", *rows]))
+    (tmp_path / "p" / "class_groups.csv").write_text("0,animal\n1,animal\n")
+    assert good_boxes(tmp_path / "p").display == ["0", "1"]
+    (tmp_path / "p" / "classes.csv").write_text("class_id,name,group\n0,cat,animal\n1,dog,animal\n")
+    assert good_boxes(tmp_path / "p").display == ["cat", "dog"]
+
+
 def test_class_numbers_that_begin_at_one_are_named_from_the_first_line(tmp_path: Path) -> None:
     project = table(tmp_path / "p", "1", "2", "3")
     (project / "classes.txt").write_text("cat\ndog\nbird\n")

@@ -77,15 +77,19 @@ def test_lists_of_images_are_the_split_of_class_folders(tmp_path: Path) -> None:
     assert found.layout == "images/<class>/<image>, with the split in test.txt, train.txt"
 
 
-def test_images_that_no_list_names_do_not_choose_the_model(tmp_path: Path) -> None:
+@pytest.mark.parametrize("has_groups", [False, True])
+def test_images_that_no_list_names_do_not_choose_the_model(tmp_path: Path, has_groups: bool) -> None:
     class_folders(tmp_path / "p", ("a", "b"), 6)
+    if has_groups:
+        rows = [f"{label}/{number:03d}.png,{label}{number // 2}" for label in "ab" for number in range(6)]
+        (tmp_path / "p" / "patients.csv").write_text("\n".join(["file,patient", *rows]))
     for name, numbers in (("train", (0, 1, 2)), ("test", (3,))):
         lines = [f"{label}/{number:03d}.png" for label in "ab" for number in numbers]
         (tmp_path / "p" / f"{name}.txt").write_text("\n".join(lines))
     found = good(tmp_path / "p")
     assert parts(found) == {"test": 2, "train": 6}
-    only(found.remarks, "4 of 12 images were left out because they are not listed in test.txt, train.txt.")
-    assert {each.path for each in found.skipped if each.reason == "not listed in test.txt, train.txt"} == {
+    only(found.remarks, "4 of 12 images were left out because they are not listed with a part in test.txt, train.txt.")
+    assert {each.path for each in found.skipped if each.reason == "not listed with a part in test.txt, train.txt"} == {
         "a/004.png", "a/005.png", "b/004.png", "b/005.png"
     }  # fmt: skip
 

@@ -82,20 +82,18 @@ def attach(search: Search, files: Sequence[Labelled], tables: Sequence[Table], i
         for file in files
     ]
     is_split = len({part for part, _ in listed.values()} - {""}) > 1
-    return own_split(_in_split(search, files, listed, names) if is_split else files)
+    return own_split(_in_split(search, files, names) if is_split else files)
 
 
-def _in_split(
-    search: Search, files: Sequence[Labelled], listed: Collection[Path], names: Sequence[str]
-) -> list[Labelled]:
-    """The files without those that no list of the split names: they would be the only ones that choose the model."""
-    left_out = {file.path for file in files if not file.part and file.path not in listed}
+def _in_split(search: Search, files: Sequence[Labelled], names: Sequence[str]) -> list[Labelled]:
+    """The files without those that the split has in no part: they would be the only ones that choose the model."""
+    left_out = {file.path for file in files if not file.part}
     source = ", ".join(names[:5])
     for path in sorted(left_out):
-        search.skip(path, f"not listed in {source}")
+        search.skip(path, f"not listed with a part in {source}")
     if left_out:
         search.remarks.append(
-            f"{len(left_out)} of {len(files)} images were left out because they are not listed in {source}."
+            f"{len(left_out)} of {len(files)} images were left out because they are not listed with a part in {source}."
         )
     return [file for file in files if file.path not in left_out]
 
