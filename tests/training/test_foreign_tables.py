@@ -30,6 +30,14 @@ def test_numbers_that_lost_their_zeros_in_a_spreadsheet_are_found(tmp_path: Path
     assert {image.path: found.display[image.label] for image in found.images}["train/007.png"] == "b"
 
 
+def test_numbers_of_which_only_some_lost_zeros_are_found(tmp_path: Path) -> None:
+    pictures(tmp_path / "p" / "train", 12, first=92)
+    (tmp_path / "p" / "train.csv").write_text("id,label\n" + "".join(f"{n},{'ab'[n % 2]}\n" for n in range(92, 104)))
+    found = good(tmp_path / "p")
+    names = {image.path: found.display[image.label] for image in found.images}
+    assert (len(names), names["train/093.png"], names["train/103.png"]) == (12, "b", "b")
+
+
 def test_a_column_of_measurements_is_not_taken_for_labels(tmp_path: Path) -> None:
     ages = table(tmp_path / "p", "file,age", [str(20 + n % 25) for n in range(60)])
     only(examined(ages).problems, "which of its columns (age) has the label")
@@ -67,6 +75,35 @@ def test_lists_of_images_are_the_split_of_class_folders(tmp_path: Path) -> None:
     found = good(tmp_path / "p")
     assert (parts(found), counts(found)) == ({"test": 2, "train": 6}, {"apple pie": 4, "waffles": 4})
     assert found.layout == "images/<class>/<image>, with the split in test.txt, train.txt"
+
+
+@pytest.mark.parametrize("has_groups", [False, True])
+def test_images_that_no_list_names_do_not_choose_the_model(tmp_path: Path, has_groups: bool) -> None:
+    class_folders(tmp_path / "p", ("a", "b"), 6)
+    if has_groups:
+        rows = [f"{label}/{number:03d}.png,{label}{number // 2}" for label in "ab" for number in range(6)]
+        (tmp_path / "p" / "patients.csv").write_text("\n".join(["file,patient", *rows]))
+    for name, numbers in (("train", (0, 1, 2)), ("test", (3,))):
+        lines = [f"{label}/{number:03d}.png" for label in "ab" for number in numbers]
+        (tmp_path / "p" / f"{name}.txt").write_text("\n".join(lines))
+    found = good(tmp_path / "p")
+    assert parts(found) == {"test": 2, "train": 6}
+    only(found.remarks, "4 of 12 images were left out because they are not listed with a part in test.txt, train.txt.")
+    assert {each.path for each in found.skipped if each.reason == "not listed with a part in test.txt, train.txt"} == {
+        "a/004.png", "a/005.png", "b/004.png", "b/005.png"
+    }  # fmt: skip
+
+
+def test_a_table_of_groups_keeps_the_split_of_the_lists(tmp_path: Path) -> None:
+    class_folders(tmp_path / "p", ("a", "b"), 4)
+    for name, numbers in (("train", (0, 1, 2)), ("test", (3,))):
+        lines = [f"{label}/{number:03d}.png" for label in "ab" for number in numbers]
+        (tmp_path / "p" / f"{name}.txt").write_text("\n".join(lines))
+    rows = [f"{label}/{number:03d}.png,{label}{number // 2}" for label in "ab" for number in range(4)]
+    (tmp_path / "p" / "patients.csv").write_text("\n".join(["file,patient", *rows]))
+    found = good(tmp_path / "p")
+    assert parts(found) == {"test": 2, "train": 6}
+    assert {image.path: image.group for image in found.images}["b/003.png"] == "b1"
 
 
 def test_a_folder_that_has_everything_again_is_left_out(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
@@ -22,6 +22,8 @@ MOST_LISTED = 0.5
 """Of the lines of a list of images, more than this share must be images of the project."""
 ONE_LABEL = "A classification needs exactly one label per image"
 _SEPARATORS = re.compile(r"[\s,;|+]+")
+_SEPARATED = re.compile(r"[\s,;:=]")
+"""After the number of a class in a line."""
 _WHOLE = re.compile(r"-?\d+\.0+")
 
 
@@ -60,13 +62,16 @@ def find(search: Search, tables: Sequence[Table], index: ImageIndex) -> list[Lab
 
 def attach(search: Search, files: Sequence[Labelled], tables: Sequence[Table], index: ImageIndex) -> list[Labelled]:
     """Files of class folders with their split and groups from a table."""
-    listed: dict[Path, tuple[str, str]] = {path: (part, "") for path, part in _lists(search, index).items()}
+    lists, names = _lists(search, index)
+    listed: dict[Path, tuple[str, str]] = {path: (part, "") for path, part in lists.items()}
     for table in tables:
         if table.split >= 0 or table.group >= 0:
             for row in table.rows:
                 path = table.file_of(row, index)
                 if path is not None:
-                    listed[path] = part_of(table.cell(row, table.split)), table.cell(row, table.group)
+                    part, group = listed.get(path, ("", ""))
+                    listed[path] = part_of(table.cell(row, table.split)) or part, table.cell(row, table.group) or group
+            names += [search.name(table.path)] if table.split >= 0 else []
             search.layout += f", with split and group columns from {search.name(table.path)}"
     if not listed:
         return list(files)
@@ -76,11 +81,25 @@ def attach(search: Search, files: Sequence[Labelled], tables: Sequence[Table], i
         else file
         for file in files
     ]
-    return own_split(files)
+    is_split = len({part for part, _ in listed.values()} - {""}) > 1
+    return own_split(_in_split(search, files, names) if is_split else files)
 
 
-def _lists(search: Search, index: ImageIndex) -> dict[Path, str]:
-    """The part of the images that `train.txt`, `val.txt` and `test.txt` list, a path on each line."""
+def _in_split(search: Search, files: Sequence[Labelled], names: Sequence[str]) -> list[Labelled]:
+    """The files without those that the split has in no part: they would be the only ones that choose the model."""
+    left_out = {file.path for file in files if not file.part}
+    source = ", ".join(names[:5])
+    for path in sorted(left_out):
+        search.skip(path, f"not listed with a part in {source}")
+    if left_out:
+        search.remarks.append(
+            f"{len(left_out)} of {len(files)} images were left out because they are not listed with a part in {source}."
+        )
+    return [file for file in files if file.path not in left_out]
+
+
+def _lists(search: Search, index: ImageIndex) -> tuple[dict[Path, str], list[str]]:
+    """The part of the images that `train.txt`, `val.txt` and `test.txt` list, a path on each line; and these lists."""
     found: dict[Path, str] = {}
     names = []
     for path in search.below(search.root, (".txt",), depth=2):
@@ -91,9 +110,9 @@ def _lists(search: Search, index: ImageIndex) -> dict[Path, str]:
             for image in images:
                 found.setdefault(image, part_of(path.stem))
     if len({*found.values()}) < 2:
-        return {}
+        return {}, []
     search.layout += f", with the split in {', '.join(names[:5])}"
-    return found
+    return found, names
 
 
 def hint(search: Search, tables: Sequence[Table]) -> str:
@@ -117,7 +136,8 @@ def _read_row(search: Search, table: Table, row: list[str], number: int, index: 
     if path is None:
         search.skip(search.root / (name or "(no name)")[:200], f"missing: named in {where}", bad=True)
     elif not labels:
-        search.skip(path, f"no label: {where} has none", bad=True)
+        given = table.cell(row, table.label)
+        search.skip(path, f"no label: {where} has {repr(given) if given else 'none'}", bad=True)
     elif len(labels) > 1:
         read.several.append(f"{where}: {name} has {len(labels)} labels ({', '.join(labels[:5])})")
     else:
@@ -172,14 +192,34 @@ def _names_by_line(search: Search, tables: Sequence[Table], codes: Collection[st
     folders = {search.root, *(table.path.parent for table in tables)}
     for path in (folder / name for folder in sorted(folders) for name in NAMES_FILES):
         names = [line.strip() for line in text_of(path).splitlines() if line.strip()] if path.is_file() else []
-        has_pairs = any(number_of(re.split(r"[\s,;:=]", name)[0]) is not None for name in names)
         first = 1 if {*numbers.values()} == {*range(1, len(names) + 1)} else 0
-        if names and max(numbers.values()) - first < len(names) and not has_pairs:
+        if not names or max(numbers.values()) - first >= len(names) or any(map(class_codes.is_number, names)):
+            continue
+        found = {code: same_form(names[number - first]) for code, number in numbers.items()}
+        if len({*found.values()}) == len(found) and not _has_pairs(
+            names, {numbers[code]: found[code] for code in found}
+        ):
             search.remarks.append(
                 f"Class names come from {search.name(path)}: line n, counted from {first}, is class n."
             )
-            return {code: same_form(names[number - first]) for code, number in numbers.items()}
+            return found
     return None
+
+
+def _has_pairs(lines: Sequence[str], found: Mapping[int, str]) -> bool:
+    """Whether the lines begin with the numbers of all classes, so that `found`, by their position, may be wrong.
+
+    `1 euro`, `2 euro` for the classes 1 and 2 are not pairs: both would be called `euro`.
+    """
+    pairs = [(_leading(line), _SEPARATED.split(line, maxsplit=1)[-1].strip()) for line in lines]
+    names = [name for number, name in pairs if number in found]
+    if not {*found} <= {number for number, _ in pairs}:
+        return False
+    return len({*names}) == len(names) or any(_leading(line) != number for number, line in found.items())
+
+
+def _leading(line: str) -> int | None:
+    return number_of(_SEPARATED.split(line)[0])
 
 
 # --- what the tables do not say

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -39,8 +40,12 @@ GROUP_HEADERS = words(
     "group groups group_id scene scene_id patient patient_id subject subject_id series series_id video video_id"
     " location sequence session site"
 )
-NO_LABELS = frozenset({"nan", "null", "n/a", "#n/a"})
-"""What programs write into empty cells, in lower case."""
+NO_LABELS = frozenset({"NaN", "#N/A"})
+"""What programs write into empty cells. Classes have other names."""
+PERHAPS_NO_LABELS = frozenset({"nan", "null", "n/a", "#n/a"})
+"""In lower case: what programs write into empty cells if few rows have it, else the name of a class."""
+MAX_EMPTY = 0.05
+"""From this share of the rows on, such a word is a class. A single row is never one."""
 SUBMISSION = "submission"
 """In the names of Kaggle's tables with images of the test set and placeholders for their labels."""
 
@@ -58,8 +63,10 @@ class Table:
     group: int = -1
     #: the columns of a table with a 1 in the column of each image's class
     one_hot: tuple[int, ...] = ()
-    #: whether files are named by their numbers
+    #: whether files may be named by their numbers
     by_number: bool = False
+    #: words, in lower case, that mean an empty cell in the column of labels
+    empty: frozenset[str] = frozenset()
     #: rows above the header
     above: int = 0
 
@@ -73,14 +80,15 @@ class Table:
     def file_of(self, row: Sequence[str], index: ImageIndex) -> Path | None:
         """The image that the row names, if it is there."""
         name = self.cell(row, self.file)
-        return (index.numbered(name) if self.by_number else index.find(name, self.path.parent)) if name else None
+        found = index.find(name, self.path.parent) if name else None
+        return index.numbered(name) if found is None and self.by_number else found
 
     def labels_of(self, row: Sequence[str]) -> list[str]:
         """The labels that the row gives: one, unless it is wrong."""
         if self.one_hot:
             return [self.header[column] for column in self.one_hot if _is_one(self.cell(row, column))]
         name = self.cell(row, self.label)
-        return [name] if name and name.lower() not in NO_LABELS else []
+        return [name] if name and name not in NO_LABELS and name.lower() not in self.empty else []
 
 
 def read_all(search: Search, index: ImageIndex, groups: str = "auto") -> list[Table]:
@@ -126,14 +134,13 @@ def _table(path: Path, index: ImageIndex, groups: str) -> Table | None:
         return None
     header = [cell.strip() for cell in cells[0]]
     file, has_header = file_column(header, cells, index, path.parent)
-    by_number = file < 0
-    if by_number:
+    only_numbers = file < 0
+    if only_numbers:
         file, has_header = _number_column(header, cells, index), True
     if file < 0:
         return None
-    table = Table(
-        path, header if has_header else [], cells[1:] if has_header else cells, file, by_number=by_number, above=above
-    )
+    table = Table(path, header if has_header else [], cells[1:] if has_header else cells, file, above=above)
+    table.by_number = _has_numbers(table)
     width = max(map(len, table.rows[:SAMPLE]), default=0)
     if has_header:
         table.header += [""] * (width - len(table.header))
@@ -145,7 +152,9 @@ def _table(path: Path, index: ImageIndex, groups: str) -> Table | None:
     table.one_hot = _one_hot(table, [each for each in others if each not in (table.split, table.group)])
     if not table.one_hot:
         table.label = _label_column(table, others)
-    return table
+        table.empty = _empty_words(table)
+    # A different label for each number is more likely a list of classes.
+    return None if only_numbers and table.label >= 0 and not _repeats(table) else table
 
 
 def rows(path: Path) -> list[list[str]]:
@@ -154,10 +163,7 @@ def rows(path: Path) -> list[list[str]]:
         return json_records.table(path, json_records.read(path))
     text = text_of(path)
     lines = text.splitlines()[:SAMPLE]
-    widths = {each: _width(lines, each) for each in ",;\t|"}
-    delimiter = max(widths, key=lambda each: widths[each])
-    if widths[delimiter] < 2:
-        delimiter = " "  # names may have blanks, so this comes last
+    delimiter = delimiter_of(lines) or " "  # names may have blanks, so this comes last
     if _width(lines, delimiter) < 2:
         return []
     try:
@@ -168,6 +174,13 @@ def rows(path: Path) -> list[list[str]]:
         return [row for row in read if row and not row[0].startswith("#")]
     except csv.Error:
         return []
+
+
+def delimiter_of(lines: Sequence[str]) -> str:
+    """The one that makes the most columns of the lines; "" if they have none but blanks."""
+    widths = {each: _width(lines, each) for each in ",;\t|"}
+    best = max(widths, key=lambda each: widths[each])
+    return best if widths[best] >= 2 else ""
 
 
 def titles(cells: Sequence[Sequence[str]]) -> int:
@@ -228,6 +241,19 @@ def _number_column(header: Sequence[str], rows: Sequence[Sequence[str]], index: 
     return -1
 
 
+def _has_numbers(table: Table) -> bool:
+    """Whether most files are named by numbers, which may have lost the zeros before them."""
+    cells = [cell for row in table.rows if (cell := table.cell(row, table.file))]
+    return sum(cell.isdigit() for cell in cells) > len(cells) / 2
+
+
+def _empty_words(table: Table) -> frozenset[str]:
+    """Words in the column of labels that are too rare for a class, so that they mean an empty cell."""
+    counts = Counter(table.cell(row, table.label).lower() for row in table.rows)
+    most = max(1, MAX_EMPTY * len(table.rows))
+    return frozenset(word for word in PERHAPS_NO_LABELS if counts[word] == 1 or counts[word] < most)
+
+
 def _names_images(rows: Sequence[Sequence[str]], column: int) -> bool:
     """Whether a column has names of images, even if none of them is there."""
     cells = [row[column].strip().lower() for row in rows[1 : SAMPLE + 1] if column < len(row)]
@@ -264,6 +290,10 @@ def _label_column(table: Table, others: Sequence[int]) -> int:
 
 def _varies(table: Table, column: int) -> bool:
     return len({table.cell(row, column) for row in table.rows}) > 1
+
+
+def _repeats(table: Table) -> bool:
+    return len({table.cell(row, table.label) for row in table.rows}) < len(table.rows)
 
 
 def _may_be_labels(table: Table, column: int) -> bool:
