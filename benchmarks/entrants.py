@@ -23,7 +23,7 @@ from benchmarks.server_process import CACHE
 from benchmarks.tfserve_participant import VARIANTS, TFserve
 
 READY_S = 20
-RESTLESS = "stopped (SIGSTOP) while the others are measured: it takes much of a core also while nothing is asked"
+RESTLESS = "stopped (SIGSTOP) while the others are measured: it takes much of a core even while idle"
 LIMITS = ("bare-loop", "nginx", "benchmark-app")
 NAMES = [*LIMITS, *VARIANTS, *PEERS]
 

@@ -27,7 +27,7 @@ SILENT = {"RAY_USAGE_STATS_ENABLED": "0", "BENTOML_DO_NOT_TRACK": "True", "DO_NO
 
 @dataclass
 class Running:
-    """`is_restless`: it takes much of a core also while nothing is asked."""
+    """`is_restless`: it takes much of a core even while idle."""
 
     url: str
     tree: ProcessTree

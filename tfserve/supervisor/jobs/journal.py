@@ -110,6 +110,8 @@ class Journal:
         try:
             refuse()
         except (Conflict, Overloaded):
+            if self._trouble is not None:  # nothing can have been written just now
+                raise
             with contextlib.suppress(TFserveError):
                 await self._write(_nothing)  # all writes before this one are known then
                 await self._next_turn()  # and so are their consequences
