@@ -65,11 +65,7 @@ async def new_training(request: ASGIRequest) -> HttpResponse:
 @require_safe
 async def training(request: PageRequest, task_id: str) -> HttpResponse:
     """One training task."""
-    try:
-        task = await read(training_tasks.find, task_id)
-    except NotFound as error:
-        raise Http404(error.message) from None
-    result = await asyncio.to_thread(training_rows.result_of, task)
+    task, result = await _found(task_id)
     context: dict[str, Any] = {"row": TaskRow(task), "task": task, "job": task.job, "result": result}
     context |= await read(_details, request, task, result)
     return await live_page(
@@ -82,11 +78,7 @@ async def training(request: PageRequest, task_id: str) -> HttpResponse:
 @require_safe
 async def readme(request: PageRequest, task_id: str) -> HttpResponse:
     """The README of a result: a page, or what the page of the training shows when it is opened there."""
-    try:
-        task = await read(training_tasks.find, task_id)
-    except NotFound as error:
-        raise Http404(error.message) from None
-    result = await asyncio.to_thread(training_rows.result_of, task)
+    _, result = await _found(task_id)
     if result is None or not result.has_readme:
         raise Http404("This training has no README.")
     if request.htmx:
@@ -94,6 +86,15 @@ async def readme(request: PageRequest, task_id: str) -> HttpResponse:
         return HttpResponse(html, headers={"Cache-Control": "no-store"})  # the page has the same address
     context = {"result": result, "task_id": task_id, "section": "trainings"}
     return await page(request, "pages/trainings/readme_page.html", context)
+
+
+async def _found(task_id: str) -> tuple[TrainingTask, TrainingResult | None]:
+    """The task and what it delivered. Raises `Http404`."""
+    try:
+        task = await read(training_tasks.find, task_id)
+    except NotFound as error:
+        raise Http404(error.message) from None
+    return task, await asyncio.to_thread(training_rows.result_of, task)
 
 
 def _details(request: ASGIRequest, task: TrainingTask, result: TrainingResult | None) -> dict[str, Any]:

@@ -100,7 +100,7 @@ class TrainingResult:
 
     @classmethod
     def read(cls, task_id: str, folder: Path) -> TrainingResult | None:
-        """None if there is no result. A result does not change, and its matrix may have a million cells."""
+        """None without a result. What was read is kept: a result does not change, and its matrix may be large."""
         file = folder / "metrics.json"
         try:
             return _read(task_id, file, file.stat().st_mtime_ns)
