@@ -19,7 +19,7 @@ class Standby:
 
     def __init__(self, data_dir: Path, **environment: str) -> None:
         command = [
-            sys.executable, "-m", "tfserve.cli", "serve", "127.0.0.1:0", "--standby", "--no-warm-spare",
+            sys.executable, "-m", "tfserve.cli", "serve", "127.0.0.1:0", "--standby",
             "--data-dir", str(data_dir),
         ]  # fmt: skip
         self.process = subprocess.Popen(

@@ -61,7 +61,7 @@ def bearer(secret: str) -> dict[str, str]:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server with two web processes, as a revocation must reach both."""
     data_dir = tmp_path_factory.mktemp("access") / "data"
-    made = Server(data_dir, "--auth", "on", "--web-processes", "2", "--no-warm-spare")
+    made = Server(data_dir, "--auth", "on", "--web-processes", "2")
     yield made
     made.close()
 
@@ -498,7 +498,7 @@ def test_html_in_names_is_shown_as_text(admin: httpx.Client) -> None:
 
 @pytest.mark.slow
 def test_a_token_that_sends_too_much_is_refused_and_others_are_not(tmp_path: Path) -> None:
-    limits = ("--token-requests-per-s", "5", "--token-jobs", "2", "--auth", "on", "--no-warm-spare")
+    limits = ("--token-requests-per-s", "5", "--token-jobs", "2", "--auth", "on")
     server = Server(tmp_path / "data", *limits)
     try:
         busy, other = (bearer(token(server, name, "submit")) for name in ("busy", "other"))
@@ -519,7 +519,7 @@ def test_a_token_that_sends_too_much_is_refused_and_others_are_not(tmp_path: Pat
 
 @pytest.mark.slow
 def test_web_processes_limit_a_token_together(tmp_path: Path) -> None:
-    options = ("--token-requests-per-s", "0.01", "--web-processes", "2", "--auth", "on", "--no-warm-spare")
+    options = ("--token-requests-per-s", "0.01", "--web-processes", "2", "--auth", "on")
     server = Server(tmp_path / "data", *options)
     try:
         headers = bearer(token(server, "busy", "predict"))
@@ -533,7 +533,7 @@ def test_web_processes_limit_a_token_together(tmp_path: Path) -> None:
 
 
 def test_the_first_token_closes_a_server_on_loopback(tmp_path: Path) -> None:
-    server = Server(tmp_path / "data", "--no-warm-spare")
+    server = Server(tmp_path / "data")
     try:
         assert server.http.get("/v2").status_code == 200
         secret = tfserve(server.data_dir, "token", "create", "first", "--scope", "predict").stdout.strip()
@@ -551,7 +551,7 @@ def test_the_first_token_closes_a_server_on_loopback(tmp_path: Path) -> None:
 
 
 def test_an_address_that_others_reach_needs_tokens(tmp_path: Path) -> None:
-    server = Server(tmp_path / "data", "--no-warm-spare", host="0.0.0.0")
+    server = Server(tmp_path / "data", host="0.0.0.0")
     try:
         url = local_url(server)
         assert httpx.get(f"{url}/v2").status_code == 401

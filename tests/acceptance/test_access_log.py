@@ -37,7 +37,7 @@ def wait_for_path(file: Path, path: str) -> None:
 
 def test_a_line_reports_all_about_a_request(start: Start, tmp_path: Path) -> None:
     log = tmp_path / "access.log"
-    server = start("--access-log", str(log), "--no-warm-spare")
+    server = start("--access-log", str(log))
     deploy_echo(server, "m")
     body = b'{"instances": [[1, 2]]}'
     answer = server.http.post("/v1/models/m:predict", content=body, headers={"X-Request-Id": "order-66"})
@@ -64,7 +64,7 @@ def test_a_line_reports_all_about_a_request(start: Start, tmp_path: Path) -> Non
 
 def test_lines_go_to_a_new_file_when_the_old_one_was_moved(start: Start, tmp_path: Path) -> None:
     log, old = tmp_path / "access.log", tmp_path / "access.log.1"
-    server = start("--access-log", str(log), "--no-warm-spare", "--web-processes", "2")
+    server = start("--access-log", str(log), "--web-processes", "2")
     server.http.get("/before")
     wait_for_path(log, "/before")
     log.rename(old)
@@ -77,7 +77,7 @@ def test_lines_go_to_a_new_file_when_the_old_one_was_moved(start: Start, tmp_pat
 
 
 def test_standard_output_is_a_log_too(start: Start) -> None:
-    server = start("--access-log", "-", "--no-warm-spare")
+    server = start("--access-log", "-")
     answer = server.http.get("/nothing")
     server.stop()
     server.close()
@@ -118,7 +118,7 @@ def test_every_answer_has_a_request_id(server: Server) -> None:
 
 
 def test_what_is_no_http_gets_an_id_that_stands_in_the_log(start: Start) -> None:
-    server = start("--no-warm-spare")
+    server = start()
     with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=20) as sock:
         sock.sendall(b"this is no HTTP\r\n\r\n")
         answer = sock.makefile("rb").read().decode()

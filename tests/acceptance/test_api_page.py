@@ -40,7 +40,7 @@ TRY_PREDICTION = """(async () => {
 @pytest.fixture(scope="module")
 def protected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that requires tokens."""
-    server = Server(tmp_path_factory.mktemp("protected") / "data", "--auth", "on", "--no-warm-spare")
+    server = Server(tmp_path_factory.mktemp("protected") / "data", "--auth", "on")
     yield server
     server.close()
 

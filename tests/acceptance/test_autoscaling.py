@@ -27,7 +27,7 @@ LIMITS = {"min": 1, "max": 3, "target_queue": 4}
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("autoscaling")
-    server = Server(folder / "data", "--no-warm-spare", environment={"TFSERVE_AUTOSCALE_DOWN_S": "3"})
+    server = Server(folder / "data", environment={"TFSERVE_AUTOSCALE_DOWN_S": "3"})
     yield server
     server.close()
 
@@ -188,7 +188,7 @@ def test_new_limits_in_the_models_file_do_not_load_the_model_again(tmp_path: Pat
     (tmp_path / "d.echo").write_text('{"x": {"dtype": "float32", "shape": [-1, 2]}}')
     file = tmp_path / "models.toml"
     file.write_text('[models.d]\npath = "d.echo"\nautoscale = {min = 2, max = 3}\n')
-    server = Server(tmp_path / "data", "--no-warm-spare", "--models", str(file))
+    server = Server(tmp_path / "data", "--models", str(file))
     try:
         pids = until_replicas(server, "d", 2)
         for limits in ("{min = 1, max = 2}", "{min = 2, max = 5}"):

@@ -29,7 +29,7 @@ HOLDS_THE_GIL = "import re\nprint('begun', flush=True)\nre.match('(a+)+$', 'a' *
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that does not wait long for anything."""
-    options = ("--no-warm-spare", "--cancel-grace-s", "0.5", "--drain-s", "0.5")
+    options = ("--cancel-grace-s", "0.5", "--drain-s", "0.5")
     running = Server(tmp_path_factory.mktemp("quick") / "data", *options)
     yield running
     running.close()
@@ -55,7 +55,7 @@ def test_a_thread_that_holds_the_interpreter_can_be_destroyed_and_others_continu
 
 
 def test_a_thread_that_holds_the_interpreter_does_not_keep_the_server_from_stopping(start: Start) -> None:
-    server = start("--no-warm-spare", "--drain-s", "0.2", "--cancel-grace-s", "0.2")
+    server = start("--drain-s", "0.2", "--cancel-grace-s", "0.2")
     server.call("/create_workspace/", name="a", type=1)
     server.run("a", HOLDS_THE_GIL, timeout=0)
     follow_until(server, "a", 0, "begun")
@@ -87,7 +87,7 @@ def test_a_workspace_made_again_under_its_name_has_nothing_of_the_one_before(qui
 
 
 def test_a_thread_job_is_cancelled_while_its_host_starts(start: Start) -> None:
-    server = start("--no-warm-spare")
+    server = start()
     server.call("/create_workspace/", name="a", type=1)
     server.run("a", "import time; time.sleep(20)", timeout=0)
     started_at = time.monotonic()
@@ -115,14 +115,14 @@ def test_a_batch_of_predictions_is_ended_as_a_whole(server: Server, workspace: s
 
 @pytest.mark.slow
 def test_predictions_that_run_when_the_server_stops_are_run_again_by_the_next_one(start: Start, models: Path) -> None:
-    server = start("--no-warm-spare", "--drain-s", "0.2", TFSERVE_ROOTS=str(models))
+    server = start("--drain-s", "0.2", TFSERVE_ROOTS=str(models))
     server.call("/create_workspace/", name="a")
     deploy(server, "a", models / "loop")
     for _ in range(3):
         server.call("/predict/", name="a", fetches="y", feed_dict={"x": [[1000.0, 0.0]]}, timeout=0, time_limit=0.5)
     server.until_predicting("a", 1)
     assert server.stop(timeout=30) == 0
-    again = start("--no-warm-spare", "--cancel-grace-s", "0.2", TFSERVE_ROOTS=str(models))
+    again = start("--cancel-grace-s", "0.2", TFSERVE_ROOTS=str(models))
     assert "time limit" in again.wait("a", 3)["error"]["message"]
     assert predict(again, "a")["result"] == [[[1.0, 2.0]]]
 
@@ -144,7 +144,7 @@ def test_a_deploy_that_waits_for_a_worker_is_cancelled_and_what_serves_is_left_a
 
 
 def test_undeploying_while_the_model_returns_leaves_no_process(start: Start) -> None:
-    server = start("--no-warm-spare")
+    server = start()
     model = server.roots / "one.echo"
     model.write_text('{"x": {"dtype": "float32", "shape": [-1, 2]}}')
     server.call("/create_workspace/", name="a")
@@ -196,7 +196,7 @@ def test_an_exception_that_can_not_be_shown_is_a_failure_like_any_other(quick: S
 
 
 def test_a_server_whose_web_process_has_just_died_stops_cleanly(start: Start) -> None:
-    server = start("--no-warm-spare")
+    server = start()
     for _ in range(4):
         web = next((p for p in server.processes() if "tfserve.web.app" in command(p)), None)
         if web is not None:
@@ -209,7 +209,7 @@ def test_a_server_whose_web_process_has_just_died_stops_cleanly(start: Start) ->
 
 
 def test_a_workspace_that_could_not_be_made_leaves_nothing_behind(start: Start) -> None:
-    server = start("--no-warm-spare")
+    server = start()
     server.call("/create_workspace/", name="first")
     folder = server.data_dir / "workspaces"
     moved = folder.rename(folder.with_name("moved"))
@@ -241,7 +241,7 @@ def test_a_name_is_free_again_only_when_its_workspace_is_gone(quick: Server) -> 
 
 
 def test_no_workspace_slips_in_while_the_service_is_turned_off(start: Start) -> None:
-    server = start("--no-warm-spare")
+    server = start()
     server.call("/create_workspace/", name="a")
     server.run("a", "print('begun', flush=True)\nwhile True: pass", timeout=0)
     follow_until(server, "a", 0, "begun")
@@ -259,7 +259,7 @@ def test_no_workspace_slips_in_while_the_service_is_turned_off(start: Start) -> 
 
 @pytest.mark.slow
 def test_clients_that_went_away_give_their_place_back_and_health_is_always_answered(start: Start) -> None:
-    server = start("--no-warm-spare", "--max-requests", "5")
+    server = start("--max-requests", "5")
     server.call("/create_workspace/", name="a")
     server.run("a", "print('begun', flush=True)\nwhile True: pass", timeout=0)
     follow_until(server, "a", 0, "begun")
@@ -272,7 +272,7 @@ def test_clients_that_went_away_give_their_place_back_and_health_is_always_answe
 
 
 def test_more_requests_at_once_than_allowed_are_refused_in_json(start: Start) -> None:
-    server = start("--no-warm-spare", "--max-requests", "2")
+    server = start("--max-requests", "2")
     server.call("/create_workspace/", name="a")
     answers: list[httpx.Response] = []
 
@@ -305,7 +305,7 @@ def test_a_large_body_of_rubbish_is_refused_soon_and_memory_is_bounded(server: S
 
 
 def test_an_accepted_job_sent_again_to_a_full_queue_is_the_same_job(start: Start, tmp_path: Path) -> None:
-    server = start("--no-warm-spare", "--max-queue", "1")
+    server = start("--max-queue", "1")
     server.call("/create_workspace/", name="a")
     gate = tmp_path / "gate"
     os.mkfifo(gate)
@@ -328,7 +328,7 @@ def test_output_that_ends_inside_of_a_character_is_followed_to_its_end(quick: Se
 
 @pytest.mark.slow
 def test_reading_variables_that_never_end_is_given_up(start: Start) -> None:
-    server = start("--no-warm-spare")
+    server = start()
     server.call("/create_workspace/", name="a")
     script = (
         "import time\nclass Slow:\n  n = 0\n  def __str__(self):\n    Slow.n += 1\n    if Slow.n == 2: time.sleep(60)\n"
@@ -359,7 +359,7 @@ def test_two_restarts_at_once_end_what_runs_once(quick: Server, name: str) -> No
 
 
 def test_a_server_that_is_killed_while_it_stops_loses_nothing(start: Start) -> None:
-    server = start("--no-warm-spare", "--drain-s", "30")
+    server = start("--drain-s", "30")
     server.call("/create_workspace/", name="a")
     server.run("a", "print('begun', flush=True)\nwhile True: pass", timeout=0)
     server.run("a", "x = 1", timeout=0)
@@ -369,6 +369,6 @@ def test_a_server_that_is_killed_while_it_stops_loses_nothing(start: Start) -> N
         time.sleep(0.01)
     server.process.kill()
     server.process.wait(10)
-    again = start("--no-warm-spare")
+    again = start()
     assert again.wait("a", 1)["state"] == "succeeded"
     assert again.call("/get_result/", name="a") == [False, True]

@@ -82,7 +82,7 @@ def ids(server: Server) -> set[int]:
 
 @pytest.mark.slow
 def test_a_backup_while_jobs_are_submitted(start: Callable[..., Server], tmp_path: Path) -> None:
-    server = start("--no-warm-spare")
+    server = start()
     prepare(server, tmp_path / "model.echo")
     submitter = Submitter(server.url)
     submitter.start()
@@ -99,7 +99,7 @@ def test_a_backup_while_jobs_are_submitted(start: Callable[..., Server], tmp_pat
     restored = tfserve("restore", tmp_path / "saved.tar", "--data-dir", tmp_path / "new")
     assert restored.returncode == 0, restored.stderr
     assert f"tfserve serve --data-dir {tmp_path}/new" in restored.stdout
-    again = start("--no-warm-spare", data_dir=tmp_path / "new")
+    again = start(data_dir=tmp_path / "new")
     assert before <= ids(again)
     check_restored(again)
 
@@ -116,7 +116,7 @@ def test_a_backup_of_a_server_on_postgresql(
 ) -> None:
     import psycopg
 
-    server = start("--no-warm-spare", TFSERVE_DATABASE_URL=postgresql.url)
+    server = start(TFSERVE_DATABASE_URL=postgresql.url)
     prepare(server, tmp_path / "model.echo")
     known = ids(server)
     file, url = tmp_path / "saved.tar", postgresql.url
@@ -133,7 +133,7 @@ def test_a_backup_of_a_server_on_postgresql(
     restored = tfserve(*new, TFSERVE_DATABASE_URL=other)
     assert restored.returncode == 0, restored.stderr
     assert server.stop() == 0
-    again = start("--no-warm-spare", data_dir=tmp_path / "new", TFSERVE_DATABASE_URL=other)
+    again = start(data_dir=tmp_path / "new", TFSERVE_DATABASE_URL=other)
     assert ids(again) == known
     check_restored(again)
     assert again.call("/create_workspace/", name="next") == "next"  # ids continue after the restored ones
@@ -144,7 +144,7 @@ def test_a_data_folder_of_an_earlier_release(start: Callable[..., Server], tmp_p
     """Written by version 0.1.0: a workspace file, the output of jobs, and a job that waited when it was killed."""
     with tarfile.open(RELEASE) as archive:
         archive.extractall(tmp_path / "data", filter="data")
-    server = start("--no-warm-spare")
+    server = start()
     assert (server.data_dir / "secret_key").read_text() == "a key of a test"
     assert server.call("/get_workspace/") == ["shop"]
     assert server.http.get("/jobs/1/output").text == "to the output\n"

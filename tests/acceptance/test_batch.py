@@ -20,7 +20,7 @@ from tests.acceptance.upload_requests import send, zipped
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    running = Server(tmp_path_factory.mktemp("batch") / "data", "--no-warm-spare")
+    running = Server(tmp_path_factory.mktemp("batch") / "data")
     with_echo(running)
     yield running
     running.close()
@@ -214,14 +214,14 @@ def test_the_output_grows_in_whole_lines_and_a_running_batch_can_be_cancelled(se
 
 
 def test_a_changed_input_is_not_mixed_with_the_old_one(start: Callable[..., Server], tmp_path: Path) -> None:
-    server = start("--no-warm-spare")
+    server = start()
     with_echo(server)
     file = rows_file(tmp_path, 60_000)
     batch = server.call("/batch/", name="m", input=str(file))
     server.http.get(batch["output"], params={"wait": 30})
     server.stop()
     rows_file(tmp_path, 100)
-    again = start("--no-warm-spare")
+    again = start()
     job = ended(again, batch["id"])
     assert (job["state"], job["error"]["code"]) == ("failed", "conflict")
     assert "has changed" in job["error"]["message"]
@@ -238,7 +238,7 @@ def test_an_upload_in_use_by_a_batch_can_not_be_deleted(server: Server, tmp_path
 
 @pytest.mark.slow
 def test_kill_9_of_any_process_loses_no_row_and_repeats_none(start: Callable[..., Server], tmp_path: Path) -> None:
-    server = start("--no-warm-spare")
+    server = start()
     with_echo(server)
     file = rows_file(tmp_path, 100_000)
     batch = server.call("/batch/", name="m", input=str(file))["id"]
@@ -248,10 +248,10 @@ def test_kill_9_of_any_process_loses_no_row_and_repeats_none(start: Callable[...
         assert until_more_lines(server, batch) >= offset
     until_more_lines(server, batch)
     server.stop(signal.SIGKILL)
-    server = start("--no-warm-spare")
+    server = start()
     until_more_lines(server, batch)
     server.stop()
-    server = start("--no-warm-spare")
+    server = start()
     job = ended(server, batch)
     assert (job["state"], job["done"], job["total"], job["errors"]) == ("succeeded", 100_000, 100_000, 0)
     lines = batch_output(server, batch)

@@ -250,7 +250,7 @@ def test_a_training_is_followed_and_cancelled(client: Client, server: Server) ->
 def test_address_and_token_come_from_the_environment(
     start: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    guarded = start("--no-warm-spare")
+    guarded = start()
     with Client(guarded.url) as admin:
         token = admin.create_token("first", ["admin"])["token"]
         with pytest.raises(Unauthenticated, match="token"):

@@ -28,7 +28,6 @@ class Proxied:
         self.server = Server(
             folder / "data", "--allowed-origins", f"{ORIGIN}, http://localhost:3000", "--allowed-hosts", NAME,
             "--trusted-proxies", "127.0.0.2/31", "--access-log", str(self.log), "--grpc-port", str(self.grpc),
-            "--no-warm-spare",
         )  # fmt: skip
         self.http = self.server.http
         self.proxy = self.client_at("127.0.0.2")

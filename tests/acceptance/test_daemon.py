@@ -40,7 +40,6 @@ class Daemon:
                 *ports,
                 "--data-dir",
                 "data",
-                "--no-warm-spare",
                 *options,
             ],
             cwd=self.folder,

@@ -42,7 +42,7 @@ def wait_until(condition: Callable[[], Any], timeout_s: float = 20.0) -> None:
     "suffix", ["", pytest.param("-wal", marks=pytest.mark.slow), pytest.param("-shm", marks=pytest.mark.slow)]
 )
 def test_nothing_is_acknowledged_once_a_database_file_is_deleted(start: Start, suffix: str) -> None:
-    server = start("--no-warm-spare")
+    server = start()
     server.call("/create_workspace/", name="a")
     assert server.http.get("/v2/health/ready").status_code == 200
     file = server.data_dir / f"tfserve.sqlite3{suffix}"
@@ -67,7 +67,7 @@ def test_nothing_is_acknowledged_once_a_database_file_is_deleted(start: Start, s
 @pytest.mark.sqlite
 @pytest.mark.slow
 def test_nothing_is_acknowledged_once_the_database_is_replaced(start: Start) -> None:
-    server = start("--no-warm-spare")
+    server = start()
     server.call("/create_workspace/", name="a")
     file = server.data_dir / "tfserve.sqlite3"
     shutil.copy(file, file.with_name("copy"))
@@ -113,7 +113,7 @@ def test_a_database_that_can_not_be_used_is_reported_in_one_sentence(
         env={**os.environ, **environment},
     )  # fmt: skip
     spoil(data / "tfserve.sqlite3")
-    refused = run_server("127.0.0.1:0", "--no-warm-spare", **environment)
+    refused = run_server("127.0.0.1:0", **environment)
     assert refused.returncode == 1
     assert refused.stderr.startswith("tfserve: The database ")
     assert len(refused.stderr.splitlines()) == 1
@@ -138,7 +138,7 @@ def test_too_low_a_limit_of_open_files_is_reported_in_one_sentence(tmp_path: Pat
 
 
 def test_a_deleted_lock_file_does_not_let_a_second_server_in(start: Start) -> None:
-    server = start("--no-warm-spare")
+    server = start()
     (server.data_dir / "server.lock").unlink()
     second = run_server("127.0.0.1:0", "--data-dir", str(server.data_dir))
     assert (second.returncode, len(second.stderr.splitlines())) == (1, 1)
@@ -149,7 +149,7 @@ def test_a_deleted_lock_file_does_not_let_a_second_server_in(start: Start) -> No
 
 
 def test_clients_that_wait_for_queued_jobs_learn_that_they_run_after_the_restart(start: Start, tmp_path: Path) -> None:
-    server = start("--no-warm-spare", "--drain-s", "2")
+    server = start("--drain-s", "2")
     server.call("/create_workspace/", name="a")
     script = "print('begun', flush=True)\nimport time\ntime.sleep(1000)"
     server.call("/push_job/", name="a", job=script, type=1, timeout=0)
@@ -194,6 +194,6 @@ def test_clients_that_wait_for_queued_jobs_learn_that_they_run_after_the_restart
     assert server.process.wait(30) == 0
     assert "Traceback" not in server.log
 
-    again = start("--no-warm-spare")
+    again = start()
     assert again.wait("a", 1)["state"] == "succeeded"
     assert again.http.get("/jobs/1").json()["result"]["state"] == "lost"

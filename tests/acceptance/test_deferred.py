@@ -30,7 +30,7 @@ BAD = [
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    running = Server(tmp_path_factory.mktemp("deferred") / "data", "--no-warm-spare", "--max-deferred", "20")
+    running = Server(tmp_path_factory.mktemp("deferred") / "data", "--max-deferred", "20")
     with_echo(running)
     yield running
     running.close()
@@ -156,7 +156,7 @@ def test_a_full_queue_is_429_with_retry_after_and_a_waiting_job_can_be_cancelled
 
 @pytest.mark.slow
 def test_a_prediction_survives_kill_9_of_every_process(start: Callable[..., Server]) -> None:
-    server = start("--no-warm-spare")
+    server = start()
     with_echo(server)
     body = {"instances": [[1, 2, 3]]}
     assert ended(server, defer(server, V1, body))["state"] == "succeeded"
@@ -167,14 +167,14 @@ def test_a_prediction_survives_kill_9_of_every_process(start: Callable[..., Serv
     process_of(server, "batch.process").send_signal(signal.SIGSTOP)
     jobs += [defer(server, V1, body) for _ in range(40)]
     server.stop(signal.SIGKILL)
-    again = start("--no-warm-spare")
+    again = start()
     assert [ended(again, job)["state"] for job in jobs] == ["succeeded"] * 43
     for job in jobs:
         assert again.http.get(f"/jobs/{job}/result").json() == {"predictions": [[1.0, 2.0, 3.0]]}
 
 
 def test_jobs_of_other_tokens_are_invisible(start: Callable[..., Server]) -> None:
-    server = start("--no-warm-spare", "--auth", "on")
+    server = start("--auth", "on")
     server.http.headers.update(bearer(token(server, "root", "admin")))
     with_echo(server)
     one, two = (

@@ -41,7 +41,7 @@ def fill(disk: Path) -> Path:
 
 @pytest.mark.slow
 def test_a_full_disk_refuses_submits_and_keeps_everything_else(small_disk: Path, start: Start) -> None:
-    server = start("--no-warm-spare", data_dir=small_disk / "data")
+    server = start(data_dir=small_disk / "data")
     server.call("/create_workspace/", name="a")
     server.run("a", "x = 1\nprint('kept')")
     filler = fill(small_disk)
@@ -62,7 +62,7 @@ def test_a_full_disk_refuses_submits_and_keeps_everything_else(small_disk: Path,
     job = server.run("a", "y = x + 1")
     assert (job["job"], job["variable"]) == (1, {"x": 1, "y": 2})
     server.stop()
-    again = start("--no-warm-spare", data_dir=small_disk / "data")
+    again = start(data_dir=small_disk / "data")
     assert again.call("/get_result/", name="a") == [True, True]
 
 
@@ -70,7 +70,7 @@ def test_a_full_disk_refuses_submits_and_keeps_everything_else(small_disk: Path,
 def test_a_job_that_ends_on_a_full_disk_is_recorded_when_there_is_room(
     small_disk: Path, start: Start, tmp_path: Path
 ) -> None:
-    server = start("--no-warm-spare", data_dir=small_disk / "data")
+    server = start(data_dir=small_disk / "data")
     server.call("/create_workspace/", name="a")
     gate = tmp_path / "gate"
     os.mkfifo(gate)
@@ -102,7 +102,7 @@ def test_a_server_whose_disk_is_full_stops_within_the_drain_time_and_names_what_
     start: Start,
     tmp_path: Path,
 ) -> None:
-    server = start("--no-warm-spare", "--drain-s", "3", data_dir=small_disk / "data")
+    server = start("--drain-s", "3", data_dir=small_disk / "data")
     server.call("/create_workspace/", name="a")
     gate = tmp_path / "gate"
     os.mkfifo(gate)

@@ -137,7 +137,7 @@ def test_a_body_in_many_tiny_chunks_is_understood(server: Server) -> None:
 @pytest.fixture(scope="module")
 def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     data_dir = tmp_path_factory.mktemp("impatient") / "data"
-    running = Server(data_dir, "--no-warm-spare", "--header-timeout-s", "0.5", "--body-timeout-s", "0.5")
+    running = Server(data_dir, "--header-timeout-s", "0.5", "--body-timeout-s", "0.5")
     yield running
     running.close()
 
@@ -277,7 +277,7 @@ def test_a_page_of_its_own_may_send_requests(server: Server) -> None:
 
 
 def test_another_name_is_allowed_when_the_operator_names_it(start: Callable[..., Server]) -> None:
-    server = start("--no-warm-spare", "--allowed-hosts", "models.example, other.example")
+    server = start("--allowed-hosts", "models.example, other.example")
     assert server.http.post("/get_workspace/", headers={"Host": "Models.example:80"}).status_code == 200
     assert server.http.post("/get_workspace/", headers={"Host": "third.example"}).status_code == 403
 

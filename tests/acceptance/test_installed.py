@@ -44,7 +44,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def installed(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("elsewhere")
     running = Server(
-        folder / "data", "--no-warm-spare",
+        folder / "data",
         command=(str(environment / "bin/tfserve"), "serve"), folder=folder, environment={"PYTHONPATH": ""},
     )  # fmt: skip
     yield running
@@ -96,7 +96,7 @@ def test_start_status_and_stop_work_in_any_folder(environment: Path, tmp_path: P
 
     def tfserve_(action: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [environment / "bin/tfserve", action, f"127.0.0.1:{port}", "--port", str(training_port), "--no-warm-spare"],
+            [environment / "bin/tfserve", action, f"127.0.0.1:{port}", "--port", str(training_port)],
             cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=60,
         )  # fmt: skip
 
@@ -119,7 +119,7 @@ def test_the_command_of_the_container_serves_and_passes_its_health_check(environ
     )
     assert command[:3] == ["tfserve", "serve", "0.0.0.0:8000"]
     running = Server(
-        tmp_path / "data", "--no-warm-spare", *command[3:], host="0.0.0.0",
+        tmp_path / "data", *command[3:], host="0.0.0.0",
         command=(str(environment / "bin/tfserve"), "serve"), folder=tmp_path, environment={"PYTHONPATH": ""},
     )  # fmt: skip
     try:

@@ -21,7 +21,7 @@ from tests.protocols import echo
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     running = Server(
-        tmp_path_factory.mktemp("callbacks") / "data", "--no-warm-spare", "--callback-attempts", "3",
+        tmp_path_factory.mktemp("callbacks") / "data", "--callback-attempts", "3",
     )  # fmt: skip
     with_echo(running)
     yield running
@@ -124,7 +124,7 @@ def test_a_callback_is_given_up_after_the_last_attempt_or_when_the_receiver_is_g
 
 def test_a_name_that_resolves_to_a_private_address_is_not_sent_to(tmp_path: Path, hook: Receiver) -> None:
     open_to_all = {"TFSERVE_AUTH": "off", "TFSERVE_ALLOW_UNAUTHENTICATED": "1"}
-    server = Server(tmp_path / "data", "--no-warm-spare", host="0.0.0.0", environment=open_to_all)
+    server = Server(tmp_path / "data", host="0.0.0.0", environment=open_to_all)
     server.call("/create_workspace/", name="w")
     local = hook.url.replace("127.0.0.1", "localhost")
     assert server.refused("/clear/", name="w", callback=hook.url)[0] == 400
@@ -138,7 +138,7 @@ def test_a_name_that_resolves_to_a_private_address_is_not_sent_to(tmp_path: Path
 
 def test_tokens_do_not_reach_other_servers_of_the_machine(start: Callable[..., Server], hook: Receiver) -> None:
     """A server on loopback with tokens has clients on other machines, by a proxy. Names are resolved, too."""
-    server = start("--no-warm-spare")
+    server = start()
     server.call("/create_workspace/", name="w")
     local = hook.url.replace("127.0.0.1", "localhost")
     waiting = server.call("/push_job/", name="w", job="import time; time.sleep(1)", type=1, timeout=0, callback=local)
@@ -154,14 +154,14 @@ def test_tokens_do_not_reach_other_servers_of_the_machine(start: Callable[..., S
 
 @pytest.mark.slow
 def test_callbacks_survive_a_killed_server(start: Callable[..., Server]) -> None:
-    server = start("--no-warm-spare")
+    server = start()
     server.call("/create_workspace/", name="w")
     with receiver(*[500] * 2) as hook:
         refused = server.call("/clear/", name="w", timeout=60, callback=hook.url)["id"]
         hook.next()
         lost = server.call("/push_job/", name="w", job="while True: pass", type=1, timeout=0, callback=hook.url)["id"]
         server.stop(signal.SIGKILL)
-        again = start("--no-warm-spare")
+        again = start()
         received = []
         while {refused, lost} != {job["id"] for status, job in received if status}:
             headers, body = hook.next()

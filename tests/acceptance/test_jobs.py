@@ -224,7 +224,7 @@ def test_what_programs_and_c_code_print_is_output_too(server: Server, workspace:
 
 @pytest.mark.slow
 def test_a_job_that_prints_a_gigabyte_of_binary_is_capped_and_memory_is_flat(start: Start) -> None:
-    server = start("--no-warm-spare", "--max-output-bytes", str(2**20))
+    server = start("--max-output-bytes", str(2**20))
     server.call("/create_workspace/", name="a")
     server.run("a", "x = 1")
     supervisor = psutil.Process(server.pid)
@@ -273,7 +273,7 @@ CANCELLABLE = {
 
 @pytest.fixture(scope="module")
 def graceless(tmp_path_factory: pytest.TempPathFactory):
-    running = Server(tmp_path_factory.mktemp("graceless") / "data", "--no-warm-spare", "--cancel-grace-s", "1")
+    running = Server(tmp_path_factory.mktemp("graceless") / "data", "--cancel-grace-s", "1")
     yield running
     running.close()
 
@@ -454,7 +454,7 @@ def test_jobs_are_listed_newest_first_by_name_state_and_kind(server: Server, wor
 
 
 def test_old_jobs_are_forgotten_and_reported_so(start: Start) -> None:
-    server = start("--no-warm-spare", "--keep-jobs", "5")
+    server = start("--keep-jobs", "5")
     server.call("/create_workspace/", name="a")
     for _ in range(120):
         job = server.run("a", "print(1)")
@@ -471,7 +471,7 @@ def test_old_jobs_are_forgotten_and_reported_so(start: Start) -> None:
 
 
 def test_a_full_queue_is_503_with_retry_after(start: Start, tmp_path: Path) -> None:
-    server = start("--no-warm-spare", "--max-queue", "3")
+    server = start("--max-queue", "3")
     server.call("/create_workspace/", name="a")
     gate = tmp_path / "gate"
     os.mkfifo(gate)

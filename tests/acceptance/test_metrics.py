@@ -126,7 +126,7 @@ def test_every_metric_is_explained_and_comes_in_both_formats_and_at_both_paths(s
 
 @pytest.mark.slow
 def test_two_web_processes_report_one_truth_which_outlives_one_that_hangs(start: Start) -> None:
-    server = start("--web-processes", "2", "--no-warm-spare")
+    server = start("--web-processes", "2")
     deploy_echo(server, "m")
     for _ in range(30):
         assert predict(server, "m", [[1.0, 2.0]]).status_code == 200

@@ -345,7 +345,7 @@ def test_a_model_whose_worker_is_killed_while_idle_returns(server: Server, works
 
 @pytest.mark.slow
 def test_a_deployment_returns_after_a_restart_of_the_server(start: Start, models: Path, server: Server) -> None:
-    own = start("--no-warm-spare", TFSERVE_ROOTS=str(models))
+    own = start(TFSERVE_ROOTS=str(models))
     own.call("/create_workspace/", name="a")
     deploy(own, "a", models / "scale")
     own.call("/create_workspace/", name="b")
@@ -355,7 +355,7 @@ def test_a_deployment_returns_after_a_restart_of_the_server(start: Start, models
         with contextlib.suppress(psutil.NoSuchProcess):  # it ends with the one before
             process.kill()
     own.process.wait(10)
-    again = start("--no-warm-spare", TFSERVE_ROOTS=str(models))
+    again = start(TFSERVE_ROOTS=str(models))
     assert predict(again, "a")["result"] == [[[2.0, 4.0]]]
     assert deployment(again, "a")["version"] == 2
     assert again.call("/predict/", name="b", fetches="outputs", feed_dict={"inputs": X}, timeout=60)["result"] == [

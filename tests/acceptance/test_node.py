@@ -47,7 +47,7 @@ class Head(Server):
             "TFSERVE_CLUSTER": NO_RAY, "TFSERVE_CLUSTER_HOST": ADDRESS, "TFSERVE_CLUSTER_PORT": str(port),
             "TFSERVE_CLUSTER_HTTP_PORT": "0", "TFSERVE_AUTH": auth,
         }  # fmt: skip
-        super().__init__(data_dir, "--no-warm-spare", *options, environment=environment)
+        super().__init__(data_dir, *options, environment=environment)
         self.token = read(data_dir) or ""
         self.http.headers["authorization"] = f"Bearer {self.token}"
 

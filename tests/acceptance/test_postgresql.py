@@ -38,7 +38,7 @@ def postgresql() -> Iterator[PostgreSQL]:
 
 @pytest.mark.slow
 def test_jobs_variables_and_restarts_work_on_postgresql(start: Start, database_url: str) -> None:
-    server = start("--no-warm-spare", TFSERVE_DATABASE_URL=database_url)
+    server = start(TFSERVE_DATABASE_URL=database_url)
     server.call("/create_workspace/", name="größe")
     for number in range(30):
         job = server.run("größe", f"x = {number}; print('nul \\0 ☃')")
@@ -51,7 +51,7 @@ def test_jobs_variables_and_restarts_work_on_postgresql(start: Start, database_u
         process.kill()
     server.process.wait(10)
 
-    again = start("--no-warm-spare", TFSERVE_DATABASE_URL=database_url)
+    again = start(TFSERVE_DATABASE_URL=database_url)
     assert again.wait("größe", 32)["state"] == "succeeded"
     assert again.call("/get_result/", name="größe") == [True] * 31 + [False, True]
     assert again.http.get("/jobs/", params={"state": "lost"}).json()["result"]["total"] == 1
@@ -62,7 +62,7 @@ def test_jobs_variables_and_restarts_work_on_postgresql(start: Start, database_u
 def test_deferred_predictions_batches_and_callbacks_work_on_postgresql(
     start: Start, database_url: str, tmp_path: Path
 ) -> None:
-    server = start("--no-warm-spare", TFSERVE_DATABASE_URL=database_url)
+    server = start(TFSERVE_DATABASE_URL=database_url)
     with_echo(server)
     with receiver(500) as hook:
         headers = {**LATER, "X-TFserve-Callback": hook.url, "Idempotency-Key": "one"}
@@ -75,7 +75,7 @@ def test_deferred_predictions_batches_and_callbacks_work_on_postgresql(
         for process in server.processes():
             process.kill()
         server.process.wait(10)
-        again = start("--no-warm-spare", TFSERVE_DATABASE_URL=database_url)
+        again = start(TFSERVE_DATABASE_URL=database_url)
         assert ended(again, first)["result"] == {"predictions": [[1.0, 2.0, 3.0]]}
         assert ended(again, batch["id"])["done"] == 50_000
         received = {hook.next()[0]["x-tfserve-job"] for _ in range(3)}
@@ -86,7 +86,7 @@ def test_deferred_predictions_batches_and_callbacks_work_on_postgresql(
 
 
 def test_a_database_that_went_away_refuses_and_returns(start: Start, database_url: str) -> None:
-    server = start("--no-warm-spare", TFSERVE_DATABASE_URL=database_url)
+    server = start(TFSERVE_DATABASE_URL=database_url)
     server.call("/create_workspace/", name="a")
     _end_connections(database_url)
     assert server.http.get("/jobs/").status_code == 200
@@ -101,7 +101,7 @@ def test_a_database_that_went_away_refuses_and_returns(start: Start, database_ur
 def test_a_second_server_on_the_same_database_refuses_and_names_the_first(
     start: Start, database_url: str, tmp_path: Path
 ) -> None:
-    server = start("--no-warm-spare", TFSERVE_DATABASE_URL=database_url)
+    server = start(TFSERVE_DATABASE_URL=database_url)
     second = run_server("127.0.0.1:0", "--data-dir", str(tmp_path / "other"), TFSERVE_DATABASE_URL=database_url)
     assert (second.returncode, len(second.stderr.splitlines())) == (1, 1), second.stderr
     assert f"pid {server.pid}" in second.stderr
@@ -109,7 +109,7 @@ def test_a_second_server_on_the_same_database_refuses_and_names_the_first(
     server.call("/destroy_workspace/", name="mine")
     server.process.kill()
     server.process.wait(10)
-    again = start("--no-warm-spare", data_dir=tmp_path / "third", TFSERVE_DATABASE_URL=database_url)
+    again = start(data_dir=tmp_path / "third", TFSERVE_DATABASE_URL=database_url)
     assert again.http.get("/v2/health/ready").status_code == 200
 
 
@@ -117,7 +117,7 @@ def test_a_second_server_on_the_same_database_refuses_and_names_the_first(
 def test_a_standby_takes_over_the_database(
     start: Start, database_url: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    server = start("--no-warm-spare", TFSERVE_DATABASE_URL=database_url)
+    server = start(TFSERVE_DATABASE_URL=database_url)
     standby = Standby(tmp_path / "other", TFSERVE_DATABASE_URL=database_url)
     request.addfinalizer(standby.close)
     takes_over(server, standby)
@@ -129,7 +129,7 @@ def test_a_server_whose_database_was_taken_by_another_writes_nothing_more(
 ) -> None:
     import psycopg
 
-    server = start("--no-warm-spare", TFSERVE_DATABASE_URL=database_url)
+    server = start(TFSERVE_DATABASE_URL=database_url)
     server.call("/create_workspace/", name="before")
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("UPDATE control_serverstate SET owner = 'another server'")
@@ -146,7 +146,7 @@ def test_a_server_whose_database_was_taken_by_another_writes_nothing_more(
 def test_while_postgresql_is_down_everything_answers_503_with_one_log_line_and_then_continues(
     start: Start, postgresql: PostgreSQL
 ) -> None:
-    server = start("--no-warm-spare", TFSERVE_DATABASE_URL=postgresql.url)
+    server = start(TFSERVE_DATABASE_URL=postgresql.url)
     server.call("/create_workspace/", name="a")
     server.run("a", "x = 1")
     postgresql.stop()
@@ -189,7 +189,7 @@ def _end_connections(database_url: str) -> None:
 @pytest.mark.slow
 def test_text_with_nul_characters_is_stored_and_searched(start: Start, database_url: str) -> None:
     """PostgreSQL refuses it in every statement."""
-    server = start("--no-warm-spare", TFSERVE_DATABASE_URL=database_url)
+    server = start(TFSERVE_DATABASE_URL=database_url)
     searches = ("/tasks/?projectId=%00", "/?taskId=a%00", "/pages/jobs/?q=%00", "/pages/trainings/?q=a%00b")
     statuses = [server.http.get(each, headers={"Accept": "text/html"}).status_code for each in searches]
     assert statuses == [200, 404, 200, 200]
@@ -209,12 +209,12 @@ def test_text_with_nul_characters_is_stored_and_searched(start: Start, database_
 
 @pytest.mark.slow
 def test_a_data_folder_is_not_used_without_its_database(start: Start, database_url: str) -> None:
-    server = start("--no-warm-spare", TFSERVE_DATABASE_URL=database_url)
+    server = start(TFSERVE_DATABASE_URL=database_url)
     server.stop()
     commands = (("token", "create", "x", "--scope", "predict"), ("backup", str(server.roots / "copy.tar")))
     for words in commands:
         command = [sys.executable, "-m", "tfserve.cli", *words, "--data-dir", str(server.data_dir)]
         refused = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
         assert (refused.returncode, "belongs to a server on PostgreSQL" in refused.stderr) == (1, True), refused
-    refused = run_server("127.0.0.1:0", "--no-warm-spare", TFSERVE_DATA_DIR=str(server.data_dir))
+    refused = run_server("127.0.0.1:0", TFSERVE_DATA_DIR=str(server.data_dir))
     assert (refused.returncode, "belongs to a server on PostgreSQL" in refused.stderr) == (1, True), refused

@@ -38,7 +38,7 @@ class Sleepy(Server):
 
     def __init__(self, folder: Path) -> None:
         self.grpc = free_port()
-        super().__init__(folder / "data", "--no-warm-spare", "--web-processes", "2", "--grpc-port", str(self.grpc))
+        super().__init__(folder / "data", "--web-processes", "2", "--grpc-port", str(self.grpc))
         self.call("/create_workspace/", name="m")
         deploy(self, "m")
 
@@ -221,13 +221,13 @@ def test_a_sleeping_model_is_updated_and_undeployed(server: Sleepy) -> None:
 
 @pytest.mark.slow
 def test_what_slept_when_the_server_was_killed_sleeps_when_it_returns(start: Start) -> None:
-    server = start("--no-warm-spare", "--idle-after", str(SOON_S))
+    server = start("--idle-after", str(SOON_S))
     for name in ("a", "b"):
         server.call("/create_workspace/", name=name)
         deploy(server, name, idle_after=None if name == "a" else 0)
     until_asleep(server, "a")
     server.stop(signal.SIGKILL)
-    server = start("--no-warm-spare")
+    server = start()
     assert until_asleep(server, "a")["runtime"] == "onnxruntime"
     models = {each["name"]: each for each in server.http.get("/v1/models").json()["models"]}
     assert (models["a"]["state"], models["a"]["sleeping"]) == ("AVAILABLE", True)
@@ -239,7 +239,7 @@ def test_a_declared_model_sleeps_and_is_changed_without_loading_it_again(start: 
     (file := tmp_path / "models.toml").write_text(declaration := (
         f"[models.m]\npath = {json.dumps(str(versions.write(tmp_path, 1)))}\nidle_after = {SOON_S}\n"
     ))  # fmt: skip
-    server = start("--no-warm-spare", "--models", str(file))
+    server = start("--models", str(file))
     assert until_asleep(server)["version"] == 1
     file.write_text(declaration.replace(f"idle_after = {SOON_S}", "idle_after = 0"))
     revision = 0
@@ -251,7 +251,7 @@ def test_a_declared_model_sleeps_and_is_changed_without_loading_it_again(start: 
 
 @pytest.mark.slow
 def test_models_make_room_when_memory_is_short(start: Start) -> None:
-    server = start("--no-warm-spare", "--min-free-memory", "1000TiB")
+    server = start("--min-free-memory", "1000TiB")
     for name in ("never", "a", "b"):
         server.call("/create_workspace/", name=name)
         deploy(server, name, idle_after=0 if name == "never" else None)

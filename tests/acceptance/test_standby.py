@@ -22,13 +22,13 @@ def standbys() -> Iterator[list[Standby]]:
 
 @pytest.mark.slow
 def test_a_standby_takes_over_the_data_folder(start: Start, standbys: list[Standby]) -> None:
-    server = start("--no-warm-spare")
+    server = start()
     standbys.append(Standby(server.data_dir))
     takes_over(server, standbys[0])
 
 
 def test_a_waiting_standby_ends_on_a_signal(start: Start, standbys: list[Standby]) -> None:
-    server = start("--no-warm-spare")
+    server = start()
     standby = Standby(server.data_dir)
     standbys.append(standby)
     assert standby.waits.wait(30)

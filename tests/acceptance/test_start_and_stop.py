@@ -34,7 +34,7 @@ def run_server(*options: str, command: tuple[str, ...] = ("manage.py", "runserve
 
 
 def test_it_says_where_pages_and_api_are_and_stops_with_exit_code_0(start: Start) -> None:
-    server = start("--no-warm-spare")
+    server = start()
     assert f"pages  {server.url}/" in server.log
     assert f"curl -X POST {server.url}/" in server.log
     assert server.stop(signal.SIGTERM) == 0
@@ -56,7 +56,7 @@ def test_both_commands_have_the_same_options() -> None:
 
 
 def test_nothing_is_left_when_it_has_stopped(start: Start) -> None:
-    server = start("--no-warm-spare")
+    server = start()
     server.call("/create_workspace/", name="a")
     server.run("a", "import subprocess; subprocess.Popen(['sleep', '1000'], start_new_session=True)")
     processes = server.processes()
@@ -67,7 +67,7 @@ def test_nothing_is_left_when_it_has_stopped(start: Start) -> None:
 
 
 def test_stopping_waits_for_a_running_job_and_keeps_the_queue(start: Start, tmp_path: Path) -> None:
-    server = start("--no-warm-spare")
+    server = start()
     server.call("/create_workspace/", name="a")
     go = tmp_path / "go"
     os.mkfifo(go)
@@ -86,30 +86,30 @@ def test_stopping_waits_for_a_running_job_and_keeps_the_queue(start: Start, tmp_
     go.write_text("")
     assert server.process.wait(30) == 0
 
-    again = start("--no-warm-spare")
+    again = start()
     assert again.call("/get_result/", name="a", job=0) is True
     assert again.wait("a", 1)["state"] == "succeeded"
     assert again.call("/get_variable/", name="a", variable="y") == {"y": 2}
 
 
 def test_a_job_that_does_not_end_while_the_server_drains_is_lost_with_the_reason(start: Start) -> None:
-    server = start("--no-warm-spare", "--drain-s", "0.2")
+    server = start("--drain-s", "0.2")
     server.call("/create_workspace/", name="a")
     server.call(
         "/push_job/", name="a", job="print('begun', flush=True)\nimport time\ntime.sleep(1000)", type=1, timeout=0
     )
     follow_until(server, "a", 0, "begun")
     assert server.stop() == 0
-    again = start("--no-warm-spare")
+    again = start()
     job = again.wait("a", 0)
     assert job["state"] == "lost"
     assert "server was stopped" in job["error"]["message"]
 
 
 def test_the_end_of_its_terminal_stops_it_unless_nohup_started_it(start: Start, tmp_path: Path) -> None:
-    server = start("--no-warm-spare")
+    server = start()
     assert server.stop(signal.SIGHUP) == 0
-    kept = Server(tmp_path / "kept", "--no-warm-spare", command=("nohup", *RUNSERVER))
+    kept = Server(tmp_path / "kept", command=("nohup", *RUNSERVER))
     try:
         kept.process.send_signal(signal.SIGHUP)
         assert kept.call("/create_workspace/", name="a")
@@ -119,7 +119,7 @@ def test_the_end_of_its_terminal_stops_it_unless_nohup_started_it(start: Start, 
 
 
 def test_a_second_signal_stops_at_once(start: Start) -> None:
-    server = start("--no-warm-spare", "--drain-s", "60")
+    server = start("--drain-s", "60")
     server.call("/create_workspace/", name="a")
     server.call(
         "/push_job/", name="a", job="import time\nprint('begun', flush=True)\ntime.sleep(1000)", type=1, timeout=0
@@ -136,7 +136,7 @@ def test_a_second_signal_stops_at_once(start: Start) -> None:
 
 
 def test_a_second_server_on_the_same_folder_refuses_and_names_the_first(start: Start) -> None:
-    server = start("--no-warm-spare")
+    server = start()
     second = run_server("127.0.0.1:0", "--data-dir", str(server.data_dir))
     assert second.returncode == 1
     assert f"pid {server.pid}" in second.stderr
@@ -144,7 +144,7 @@ def test_a_second_server_on_the_same_folder_refuses_and_names_the_first(start: S
 
 
 def test_a_port_that_is_taken_is_reported_in_a_sentence(start: Start, tmp_path: Path) -> None:
-    server = start("--no-warm-spare")
+    server = start()
     address = server.url.removeprefix("http://")
     second = run_server(address, "--data-dir", str(tmp_path / "other"))
     assert second.returncode == 1
@@ -172,7 +172,7 @@ def test_a_wrong_value_in_the_environment_is_reported() -> None:
 
 
 def test_killing_the_supervisor_leaves_no_process_behind(start: Start) -> None:
-    server = start("--no-warm-spare")
+    server = start()
     server.call("/create_workspace/", name="a")
     server.call("/create_workspace/", name="t", type=1)
     escape = "import subprocess; subprocess.Popen(['sleep', '1000'], start_new_session=True)"
@@ -186,7 +186,7 @@ def test_killing_the_supervisor_leaves_no_process_behind(start: Start) -> None:
 
 
 def test_killing_the_whole_tree_at_once_loses_nothing_that_was_acknowledged(start: Start, tmp_path: Path) -> None:
-    server = start("--no-warm-spare")
+    server = start()
     server.call("/create_workspace/", name="a")
     log = tmp_path / "ran"
     append = f"open({str(log)!r}, 'a').write('{{}} ')"
@@ -206,7 +206,7 @@ def test_killing_the_whole_tree_at_once_loses_nothing_that_was_acknowledged(star
         process.kill()
     server.process.wait(10)
 
-    again = start("--no-warm-spare")
+    again = start()
     assert again.wait("a", 6)["state"] == "succeeded"
     states = {job["job"]: job["state"] for job in again.http.get("/jobs/?name=a").json()["result"]["jobs"]}
     assert states == {0: "succeeded", 1: "lost"} | dict.fromkeys(range(2, 7), "succeeded")
@@ -217,7 +217,7 @@ def test_killing_the_whole_tree_at_once_loses_nothing_that_was_acknowledged(star
 
 
 def test_leftovers_of_a_killed_server_are_ended_by_the_next_one(start: Start) -> None:
-    server = start("--no-warm-spare")
+    server = start()
     server.call("/create_workspace/", name="a")
     server.run("a", "import subprocess; subprocess.Popen(['sleep', '1000'], start_new_session=True)")
     processes = server.processes()
@@ -230,7 +230,7 @@ def test_leftovers_of_a_killed_server_are_ended_by_the_next_one(start: Start) ->
     server.process.kill()
     server.process.wait(10)
     assert sleeper.is_running()
-    start("--no-warm-spare")
+    start()
     _, alive = psutil.wait_procs([sleeper], timeout=5)
     assert not alive
 
@@ -260,7 +260,7 @@ def detached_sleeper(server: Server, name: str, file: Path) -> psutil.Process:
 def test_a_detached_process_without_environment_does_not_outlive_a_killed_supervisor(
     start: Start, tmp_path: Path, kind: int
 ) -> None:
-    server = start("--no-warm-spare")
+    server = start()
     server.call("/create_workspace/", name="a", type=kind)
     sleeper = detached_sleeper(server, "a", tmp_path / "pid")
     server.process.kill()
@@ -272,7 +272,7 @@ def test_a_detached_process_without_environment_does_not_outlive_a_killed_superv
 def test_a_detached_process_of_a_server_that_was_killed_with_its_guardian_is_ended_by_the_next_one(
     start: Start, tmp_path: Path
 ) -> None:
-    server = start("--no-warm-spare")
+    server = start()
     server.call("/create_workspace/", name="a")
     sleeper = detached_sleeper(server, "a", tmp_path / "pid")
     folder = server.data_dir / "processes"
@@ -287,13 +287,13 @@ def test_a_detached_process_of_a_server_that_was_killed_with_its_guardian_is_end
     server.process.wait(10)
     assert sleeper.is_running()
     record.write_text(record.read_text() + f"{os.getpid()} 1\n")  # a pid that is somebody else's by now
-    start("--no-warm-spare")
+    start()
     _, alive = psutil.wait_procs([sleeper], timeout=5)
     assert not alive
 
 
 def test_a_dead_web_process_is_replaced(start: Start) -> None:
-    server = start("--no-warm-spare")
+    server = start()
     server.call("/create_workspace/", name="a")
     web = next(process for process in server.processes() if "tfserve.web.app" in command(process))
     web.kill()
@@ -302,7 +302,7 @@ def test_a_dead_web_process_is_replaced(start: Start) -> None:
 
 
 def test_two_web_processes_share_the_work(start: Start) -> None:
-    server = start("--no-warm-spare", "--web-processes", "2")
+    server = start("--web-processes", "2")
     server.call("/create_workspace/", name="a")
     for number in range(20):
         assert (

@@ -41,7 +41,7 @@ class Tls:
         self.grpc, self.v1, self.training = free_port(), free_port(), free_port()
         ports = ("--grpc-port", str(self.grpc), "--v1-port", str(self.v1), "--training-port", str(self.training))
         self.server = Server(
-            folder / "data", *self.pair.options, *ports, *options, "--no-warm-spare",
+            folder / "data", *self.pair.options, *ports, *options,
             environment={"TFSERVE_HEADER_TIMEOUT_S": str(HANDSHAKE_S)}, verify=self.trust,
         )  # fmt: skip
         self.port = int(self.server.url.rpartition(":")[2])

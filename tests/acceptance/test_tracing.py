@@ -75,7 +75,7 @@ def test_a_key_with_another_trace_is_the_same_job(server: Server, workspace: str
 def test_requests_are_spans_of_their_trace_and_their_logs_name_it(tmp_path: Path) -> None:
     collector = Collector()
     environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "100"}
-    options = ("--tracing", "--access-log", str(tmp_path / "access.log"), "--no-warm-spare")
+    options = ("--tracing", "--access-log", str(tmp_path / "access.log"))
     server = Server(tmp_path / "data", *options, environment=environment)
     try:
         assert server.http.get("/v2", headers=HEADER).status_code == 200

@@ -266,13 +266,13 @@ def test_a_killed_worker_continues_from_its_checkpoint_and_progress_never_goes_b
 def test_a_killed_server_continues_with_the_task_after_its_restart(start: Start, digits: Path, tmp_path: Path) -> None:
     folder = tmp_path / "project"
     shutil.copytree(digits, folder)
-    server = start("--no-warm-spare", TFSERVE_ROOTS=str(tmp_path))
+    server = start(TFSERVE_ROOTS=str(tmp_path))
     task = begin(server, folder, {"epochs": 8})
     before = in_epoch(server, task["taskId"], 2)
     for process in server.processes():
         process.kill()
     server.process.wait(10)
-    again = start("--no-warm-spare", TFSERVE_ROOTS=str(tmp_path))
+    again = start(TFSERVE_ROOTS=str(tmp_path))
     assert query(again, task["taskId"])["progress"] >= before["progress"]
     assert finished(again, task["taskId"])["state"] == "done"
 
@@ -325,7 +325,7 @@ def test_the_operators_server_is_reported_of_every_state_and_again_when_it_faile
 ) -> None:
     folder = tmp_path / "project"
     shutil.copytree(digits, folder)
-    server = start("--no-warm-spare", "--callback-url", receiver, TFSERVE_ROOTS=str(tmp_path))
+    server = start("--callback-url", receiver, TFSERVE_ROOTS=str(tmp_path))
     task = begin(server, folder)
     assert finished(server, task["taskId"])["state"] == "done"
     deadline = time.monotonic() + 20
@@ -340,6 +340,6 @@ def test_older_clients_find_the_training_api_on_a_port_of_its_own(start: Start, 
     from tests.acceptance.test_daemon import free_port
 
     port = free_port()
-    start("--no-warm-spare", "--training-port", str(port))
+    start("--training-port", str(port))
     answer = httpx.get(f"http://127.0.0.1:{port}/", params={"taskId": "x"})
     assert answer.json() == {"taskId": "x", "error": "cannot find task info"}

@@ -31,7 +31,7 @@ def cancel(server: Server, task: Any) -> Any:
 def test_as_many_run_as_there_are_train_workers_and_the_others_wait_in_their_order(
     start: Start, digits: Path, tmp_path: Path
 ) -> None:
-    server = start("--no-warm-spare", "--train-workers", "2", TFSERVE_ROOTS=str(tmp_path))
+    server = start("--train-workers", "2", TFSERVE_ROOTS=str(tmp_path))
     first, second, third, fourth = (begin(server, each, ENDLESS) for each in copies(digits, tmp_path, 4))
     running = [in_epoch(server, each["taskId"], 1) for each in (first, second)]
     assert [each["state"] for each in running] == ["processing", "processing"]
@@ -59,12 +59,12 @@ def test_an_ordered_stop_puts_the_run_aside_and_is_not_one_of_its_attempts(
     start: Start, digits: Path, tmp_path: Path
 ) -> None:
     project, other = copies(digits, tmp_path, 2)
-    server = start("--no-warm-spare", TFSERVE_ROOTS=str(tmp_path))
+    server = start(TFSERVE_ROOTS=str(tmp_path))
     task, waiting = begin(server, project, {"epochs": 6}), begin(server, other)
     before = in_epoch(server, task["taskId"], 2)
     assert server.stop() == 0
 
-    again = start("--no-warm-spare", TFSERVE_ROOTS=str(tmp_path))
+    again = start(TFSERVE_ROOTS=str(tmp_path))
     now = when(again, task["taskId"], lambda task: task["state"] == "processing")
     assert now["progress"] >= before["progress"]
     assert query(again, waiting["taskId"])["state"] == "pending"
@@ -79,7 +79,7 @@ def test_an_ordered_stop_puts_the_run_aside_and_is_not_one_of_its_attempts(
 @pytest.mark.slow
 def test_three_deaths_are_enough(start: Start, digits: Path, tmp_path: Path) -> None:
     (project,) = copies(digits, tmp_path, 1)
-    server = start("--no-warm-spare", TFSERVE_ROOTS=str(tmp_path))
+    server = start(TFSERVE_ROOTS=str(tmp_path))
     task = begin(server, project)
     half_written = project / "models" / f".{task['taskId']}.writing"
     killed = {""}

@@ -26,7 +26,7 @@ Start = Callable[..., Server]
 @pytest.fixture(scope="module")
 def waiting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server on which every run just waits, so that each of its workers examines a project."""
-    running = Server(tmp_path_factory.mktemp("waiting") / "data", "--no-warm-spare", "--train-workers", "0")
+    running = Server(tmp_path_factory.mktemp("waiting") / "data", "--train-workers", "0")
     yield running
     running.close()
 
@@ -122,7 +122,7 @@ class ReceiverHandler(BaseHTTPRequestHandler):
 @pytest.mark.slow
 def test_the_next_start_makes_up_for_callbacks_that_nobody_took(start: Start, digits: Path, tmp_path: Path) -> None:
     port = free_port()
-    options = ("--no-warm-spare", "--train-workers", "0", "--callback-url", f"http://127.0.0.1:{port}/hook")
+    options = ("--train-workers", "0", "--callback-url", f"http://127.0.0.1:{port}/hook")
     first = start(*options, TFSERVE_ROOTS=str(tmp_path))
     waits, cancelled = (
         begin(first, Path(shutil.copytree(digits, tmp_path / name)))["taskId"] for name in ("waits", "cancelled")

@@ -17,7 +17,7 @@ LONG = "x" * 300
 
 @pytest.fixture(scope="module")
 def waiting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    running = Server(tmp_path_factory.mktemp("waiting") / "data", "--no-warm-spare", "--train-workers", "0")
+    running = Server(tmp_path_factory.mktemp("waiting") / "data", "--train-workers", "0")
     yield running
     running.close()
 

@@ -33,7 +33,7 @@ Start = Callable[..., Server]
 
 MAX_BODY, MAX_UPLOAD, QUOTA = 100_000, 3_000_000, 20_000_000
 OPTIONS = (
-    "--no-warm-spare", "--max-body-bytes", str(MAX_BODY), "--max-upload-bytes", str(MAX_UPLOAD),
+    "--max-body-bytes", str(MAX_BODY), "--max-upload-bytes", str(MAX_UPLOAD),
     "--upload-quota-bytes", str(QUOTA), "--body-timeout-s", "1",
 )  # fmt: skip
 
@@ -165,7 +165,7 @@ def test_a_quota_is_507_and_what_is_reserved_counts(server: Server) -> None:
 
 
 def test_files_of_workspaces_count_in_the_quota_and_all_owners_together_have_a_limit(start: Start) -> None:
-    server = start("--no-warm-spare", "--upload-quota-bytes", "1000", "--all-uploads-bytes", "1500", "--auth", "on")
+    server = start("--upload-quota-bytes", "1000", "--all-uploads-bytes", "1500", "--auth", "on")
     admin, other = (bearer(token(server, name, "admin")) for name in ("root", "other"))
     server.http.post("/create_workspace/", json={"name": "w"}, headers=admin).raise_for_status()
 
@@ -348,7 +348,7 @@ def test_a_file_of_a_workspace_is_replaced_as_a_whole_or_not_at_all(server: Serv
 
 @pytest.mark.slow
 def test_uploads_survive_any_end_of_the_server(start: Start) -> None:
-    server = start("--no-warm-spare")
+    server = start()
     name = server.call("/create_workspace/", name="w")
     complete, partial = send(server, "job.py", b"x = 1"), begin(server, "a.tar", 20_480)
     file = io.BytesIO()
@@ -363,7 +363,7 @@ def test_uploads_survive_any_end_of_the_server(start: Start) -> None:
         result(server.http.get("/upload/"))
     assert server.stop(signal.SIGKILL) == -signal.SIGKILL
     single.close()
-    server = start("--no-warm-spare")
+    server = start()
     assert folders(server) == {complete["id"], partial}
     assert result(append(server, partial, 5000, content[5000:]))["files"] == 1
     assert server.call("/push_job/", name=name, job=complete["path"], timeout=60)["variable"] == {"x": 1}
@@ -371,16 +371,16 @@ def test_uploads_survive_any_end_of_the_server(start: Start) -> None:
 
 @pytest.mark.slow
 def test_only_uploads_that_nothing_uses_are_removed_after_their_days(start: Start, tmp_path: Path) -> None:
-    server = start("--no-warm-spare")
+    server = start()
     name = server.call("/create_workspace/", name="w")
     used = send(server, "m.echo", echo_model(tmp_path))
     unused, partial = send(server, "job.py", b"x = 1"), begin(server, "a.tar", 20_480)
     assert server.call("/deploy/", name=name, path=used["path"], timeout=60)["result"] is True
     server.stop()
-    server = start("--no-warm-spare", "--upload-days", "1")
+    server = start("--upload-days", "1")
     assert folders(server) == {used["id"], unused["id"], partial}
     server.stop()
-    server = start("--no-warm-spare", "--upload-days", "0")
+    server = start("--upload-days", "0")
     deadline = time.monotonic() + 30
     while folders(server) != {used["id"]}:  # at the start of the server, but not before it is ready
         assert time.monotonic() < deadline

@@ -134,7 +134,7 @@ def test_destroying_a_busy_workspace_ends_what_runs_and_reports_who_waits(server
 
 
 def test_the_service_can_be_turned_off_and_on(start: Start) -> None:
-    server = start("--no-warm-spare")
+    server = start()
     assert server.call("/create/") is False
     server.call("/create_workspace/", name="a")
     server.run("a", "x = 1")
@@ -152,7 +152,7 @@ def test_the_service_can_be_turned_off_and_on(start: Start) -> None:
 
 
 def test_destroying_all(start: Start) -> None:
-    server = start("--no-warm-spare")
+    server = start()
     assert server.call("/destroy_workspace/") is False
     for name in ("a", "b"):
         server.call("/create_workspace/", name=name)
@@ -161,7 +161,7 @@ def test_destroying_all(start: Start) -> None:
 
 
 def test_more_workspaces_than_allowed_are_429_and_leave_nothing_behind(start: Start) -> None:
-    server = start("--no-warm-spare", "--max-workspaces", "3")
+    server = start("--max-workspaces", "3")
     for number in range(3):
         server.call("/create_workspace/", name=str(number))
     answer = server.http.post("/create_workspace/", json={"name": "x"})
@@ -175,7 +175,7 @@ def test_more_workspaces_than_allowed_are_429_and_leave_nothing_behind(start: St
 
 @pytest.mark.slow
 def test_two_hundred_workspaces_work_side_by_side(start: Start) -> None:
-    server = start("--no-warm-spare")
+    server = start()
     names, before = [f"w{number}" for number in range(200)], len(server.processes())
     for name in names:
         server.call("/create_workspace/", name=name, type=1)
@@ -195,7 +195,7 @@ def test_many_clients_creating_one_name_have_one_winner(server: Server) -> None:
 
 
 def test_everything_returns_after_a_restart(start: Start) -> None:
-    server = start("--no-warm-spare")
+    server = start()
     server.call("/create_workspace/", name="a")
     server.call("/create_workspace/", name="t", type=1)
     server.run("a", "x = [1, 2]\nprint('kept')")
@@ -203,7 +203,7 @@ def test_everything_returns_after_a_restart(start: Start) -> None:
     folder = server.call("/get_status/", name="a")["folder"]
     server.stop()
 
-    again = start("--no-warm-spare")
+    again = start()
     assert again.call("/get_workspace/") == ["a", "t"]
     status = again.call("/get_status/", name="a")
     assert status == status | {"CUR_JOB_NUM": 1, "FIN_JOB_NUM": 1, "folder": folder, "STATUS": "IDLE", "pid": None}
@@ -324,7 +324,7 @@ def test_a_thread_job_is_cancelled_by_an_exception(server: Server, threads: Call
 
 
 def test_when_the_host_dies_every_running_thread_job_is_lost_and_the_next_ones_run(start: Start) -> None:
-    server = start("--no-warm-spare")
+    server = start()
     for name in ("a", "b"):
         server.call("/create_workspace/", name=name, type=1)
     server.run("a", "print('begun', flush=True)\nwhile True: pass", timeout=0)
@@ -337,7 +337,7 @@ def test_when_the_host_dies_every_running_thread_job_is_lost_and_the_next_ones_r
 
 @pytest.mark.slow
 def test_a_thread_that_can_not_be_interrupted_is_reported_and_others_work_on(start: Start) -> None:
-    server = start("--no-warm-spare", "--cancel-grace-s", "0.3", "--drain-s", "0.3")
+    server = start("--cancel-grace-s", "0.3", "--drain-s", "0.3")
     for name in ("a", "b"):
         server.call("/create_workspace/", name=name, type=1)
     sleep_in_c(server, "a")

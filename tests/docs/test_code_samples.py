@@ -56,7 +56,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(checkout: Path) -> Iterator[Server]:
     ports = ["--v1-port", str(free_port()), "--grpc-port", str(free_port())]
     started = Server(
-        checkout / ".tfserve", *ports, "--no-warm-spare", folder=checkout,
+        checkout / ".tfserve", *ports, folder=checkout,
         command=(sys.executable, "-m", "tfserve.cli", "serve"),
     )  # fmt: skip
     yield started

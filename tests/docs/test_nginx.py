@@ -33,7 +33,7 @@ http {{
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    started = Server(tmp_path_factory.mktemp("server") / "data", "--no-warm-spare", "--allowed-hosts", NAME)
+    started = Server(tmp_path_factory.mktemp("server") / "data", "--allowed-hosts", NAME)
     yield started
     started.close()
 

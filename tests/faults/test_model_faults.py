@@ -50,7 +50,7 @@ def usage(server: Server) -> dict[str, int]:
 @pytest.mark.long
 @pytest.mark.slow
 def test_a_hundred_deployments_leave_nothing_behind(start: Start) -> None:
-    server = start("--no-warm-spare")
+    server = start()
     server.call("/create_workspace/", name="a")
     (path := server.roots / "m.echo").write_text('{"x": {"dtype": "float32", "shape": [-1, 2]}}')
 
@@ -70,7 +70,7 @@ def test_a_hundred_deployments_leave_nothing_behind(start: Start) -> None:
 
 def test_a_model_leaves_no_temporary_file(start: Start, tmp_path: Path) -> None:
     (temporary := tmp_path / "tmp").mkdir()
-    server = start("--no-warm-spare", TMPDIR=str(temporary))
+    server = start(TMPDIR=str(temporary))
     server.call("/create_workspace/", name="a")
     assert deploy(server, "a", versions.write(server.roots, 1))["result"] is True
     answer = server.http.post("/v1/models/a:predict", json={"instances": [[1, 2]]})

@@ -18,7 +18,7 @@ COUNT = 100_000
 
 
 def test_a_batch_on_a_full_disk_continues_when_there_is_room(small_disk: Path, start: Callable[..., Server]) -> None:
-    server = start("--no-warm-spare", data_dir=small_disk / "data")
+    server = start(data_dir=small_disk / "data")
     with_echo(server)
     batch = server.call("/batch/", name="m", input=str(rows_file(small_disk, COUNT)))
     server.http.get(batch["output"], params={"wait": 30})

@@ -24,7 +24,7 @@ ECHO = '{"x": {"dtype": "float32", "shape": [-1, 2]}}'
 
 @pytest.mark.slow
 def test_a_model_is_never_unknown_while_the_server_stops(start: Start, tmp_path: Path) -> None:
-    server = start("--no-warm-spare")
+    server = start()
     for name, options in {"quick": {}, "slow": {"max_delay": 3, "max_batch_size": 8}}.items():
         server.call("/create_workspace/", name=name)
         (path := tmp_path / f"{name}.echo").write_text(ECHO)
@@ -61,7 +61,7 @@ def slow_tensorflow(folder: Path) -> str:
 def test_a_training_that_waits_for_tensorflow_does_not_hold_up_the_stop(
     start: Start, tmp_path: Path, digits: Path
 ) -> None:
-    server = start("--no-warm-spare", PYTHONPATH=slow_tensorflow(tmp_path))
+    server = start(PYTHONPATH=slow_tensorflow(tmp_path))
     task = begin(server, Path(shutil.copytree(digits, tmp_path / "project")))["taskId"]
     while query(server, task)["state"] != "processing":
         time.sleep(0.05)
@@ -69,14 +69,14 @@ def test_a_training_that_waits_for_tensorflow_does_not_hold_up_the_stop(
     assert server.stop(signal.SIGTERM) == 0
     assert time.monotonic() - begun_at < 20, "the drain time, and not TensorFlow's 600 s"
     assert "Traceback" not in server.log
-    again = start("--no-warm-spare", "--train-workers", "0")
+    again = start("--train-workers", "0")
     assert query(again, task)["state"] == "pending", "the next start continues it"
     assert again.http.post(f"/tasks/{task}/cancel").status_code == 200
 
 
 @pytest.mark.slow
 def test_a_training_that_waits_for_tensorflow_is_cancelled_at_once(start: Start, tmp_path: Path, digits: Path) -> None:
-    server = start("--no-warm-spare", PYTHONPATH=slow_tensorflow(tmp_path))
+    server = start(PYTHONPATH=slow_tensorflow(tmp_path))
     task = begin(server, Path(shutil.copytree(digits, tmp_path / "project")))["taskId"]
     while query(server, task)["state"] != "processing":
         time.sleep(0.05)

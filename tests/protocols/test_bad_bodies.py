@@ -39,7 +39,7 @@ def bodies(server: Server) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("impatient")
-    running = Server(folder / "data", "--no-warm-spare", "--body-timeout-s", "0.3")
+    running = Server(folder / "data", "--body-timeout-s", "0.3")
     (folder / "bodies.echo").write_text('{"x": {"dtype": "float32", "shape": [-1, 3]}}')
     running.call("/create_workspace/", name="bodies")
     running.call("/deploy/", name="bodies", path=str(folder / "bodies.echo"), timeout=60)

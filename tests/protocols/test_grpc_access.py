@@ -23,7 +23,7 @@ class Guarded:
 
     def __init__(self, folder: Path) -> None:
         port = free_port()
-        self.server = Server(folder / "data", "--auth", "on", "--grpc-port", str(port), "--no-warm-spare", *LIMIT)
+        self.server = Server(folder / "data", "--auth", "on", "--grpc-port", str(port), *LIMIT)
         self.channel = grpc.insecure_channel(f"127.0.0.1:{port}")
 
     def token(self, name: str, *scopes: str, workspaces: list[str] | None = None) -> str:

@@ -145,7 +145,7 @@ def test_a_prediction_that_kills_its_worker_is_reported_the_cause(
 
 @pytest.mark.slow
 def test_a_prediction_that_never_ends_is_given_up_and_so_is_its_worker(start: Start, models: Path) -> None:
-    server = start("--predict-timeout-s", "3", "--no-warm-spare", TFSERVE_ROOTS=str(models))
+    server = start("--predict-timeout-s", "3", TFSERVE_ROOTS=str(models))
     server.call("/create_workspace/", name="w")
     deploy(server, "w", models / "loop")
     pid = deployment(server, "w")["pid"]
@@ -158,7 +158,7 @@ def test_a_prediction_that_never_ends_is_given_up_and_so_is_its_worker(start: St
 
 @pytest.mark.slow
 def test_beyond_the_limit_a_prediction_is_refused_with_the_time_to_try_again(start: Start, models: Path) -> None:
-    server = start("--max-predictions", "1", "--no-warm-spare", "--predict-timeout-s", "5", TFSERVE_ROOTS=str(models))
+    server = start("--max-predictions", "1", "--predict-timeout-s", "5", TFSERVE_ROOTS=str(models))
     server.call("/create_workspace/", name="w")
     deploy(server, "w", models / "loop")
     statuses: list[int] = []
@@ -183,7 +183,7 @@ def test_an_undeployed_model_is_gone_for_web_too(server: Server, workspace: str,
 
 
 def test_models_are_there_again_after_the_web_process_died(start: Start, models: Path) -> None:
-    server = start("--no-warm-spare", TFSERVE_ROOTS=str(models))
+    server = start(TFSERVE_ROOTS=str(models))
     server.call("/create_workspace/", name="w")
     deploy(server, "w", models / "scale" / "1")
     (web,) = [process for process in server.processes() if "tfserve.web.app" in command(process)]
@@ -445,7 +445,7 @@ def test_a_model_that_only_real_requests_can_compare_is_compared_once_there_are_
 
 @pytest.mark.slow
 def test_an_undeploy_ends_a_conversion_under_way(start: Start, models: Path) -> None:
-    server = start("--no-warm-spare", TFSERVE_CONVERT="1", TFSERVE_ROOTS=str(models))
+    server = start(TFSERVE_CONVERT="1", TFSERVE_ROOTS=str(models))
     server.call("/create_workspace/", name="w")
     deploy(server, "w", models / "scale" / "2")
     until(lambda: deployment(server, "w")["choice"].startswith("trying"))

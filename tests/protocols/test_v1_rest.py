@@ -467,5 +467,5 @@ def test_the_request_to_paste_works_in_each_language(v1: Api) -> None:
 def test_a_second_port_serves_older_clients(start: Callable[..., Server], tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    start("--v1-port", str(port), "--no-warm-spare")
+    start("--v1-port", str(port))
     assert httpx.get(f"http://127.0.0.1:{port}/v1/models").json() == {"models": []}
