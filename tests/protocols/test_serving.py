@@ -29,6 +29,8 @@ from tests.unit.image_models import litert_copy, png
 Start = Callable[..., Server]
 
 DEADLINE_S = 120
+CONVERSION_DEADLINE_S = 300
+"""Three conversions and their trials while clients load the server, on a machine where other tests run."""
 
 
 def deploy(server: Server, name: str, path: Path | str, **fields: Any) -> Any:
@@ -366,7 +368,6 @@ def test_a_description_of_images_that_does_not_fit_is_refused(server: Server, wo
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 def test_a_model_moves_to_the_fastest_runtime_that_agrees_and_back_for_what_only_tensorflow_knows(
     start: Start, models: Path
 ) -> None:
@@ -375,7 +376,9 @@ def test_a_model_moves_to_the_fastest_runtime_that_agrees_and_back_for_what_only
     deploy(server, "w", models / "deep")
     load = Load(server, "w", {2.0}, clients=2)
     with load.running():
-        told = until(lambda: "was chosen" in (d := deployment(server, "w"))["choice"] and d)
+        told = until(
+            lambda: "was chosen" in (d := deployment(server, "w"))["choice"] and d, within_s=CONVERSION_DEADLINE_S
+        )
     assert load.wrong == [], "no request was dropped on the way"
     assert told["runtime"] in ("openvino", "litert", "onnxruntime"), told
     assert {trial["runtime"] for trial in told["trials"]} == {"tensorflow", "openvino", "litert", "onnxruntime"}
@@ -453,7 +456,6 @@ def test_an_undeploy_ends_a_conversion_under_way(start: Start, models: Path) -> 
     until(lambda: not [each for each in server.processes() if "tfserve.worker" in command(each)])
 
 
-@pytest.mark.slow
 @pytest.mark.slow
 @pytest.mark.parametrize("runtime", ["openvino", "litert", "onnxruntime"])
 def test_a_runtime_that_is_requested_serves(server: Server, workspace: str, models: Path, runtime: str) -> None:
