@@ -6,6 +6,9 @@ STAMP := .venv/.set-up
 PROTOS := tfserve/web/api/protos
 EXTRAS := tensorflow,openvino,litert,onnxruntime,training,examples,postgresql,tracing,remote,ray,docs,dev
 
+# Where Python may not keep compiled code, each of the many hundred processes of the tests would compile ours again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: setup demo demo-training serve test test-slow test-models test-cluster test-postgresql coverage test-all check format hooks docs constraints protos bench bench-training faults chaos soak clean
 
 setup: $(STAMP)

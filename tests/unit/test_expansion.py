@@ -52,16 +52,17 @@ def test_millions_of_small_values_are_refused_by_every_reader_before_they_are_bu
 
 
 @pytest.mark.parametrize(
-    "text",
+    "make",
     [
-        listed(b'"a text, of some [words]",', 100_000),
-        json.dumps("[,{" * 2 * MIB).encode(),
-        json.dumps('\\"[' * MIB).encode(),
-        b'"' + b"\\\\" * 3 * MIB + b'"',
-        listed(b'{"age": 35, "income": 1.5},', 300_000),
+        lambda: listed(b'"a text, of some [words]",', 100_000),
+        lambda: json.dumps("[,{" * 2 * MIB).encode(),
+        lambda: json.dumps('\\"[' * MIB).encode(),
+        lambda: b'"' + b"\\\\" * 3 * MIB + b'"',
+        lambda: listed(b'{"age": 35, "income": 1.5},', 300_000),
     ],
 )
-def test_large_texts_of_few_values_are_taken(text: bytes) -> None:
+def test_large_texts_of_few_values_are_taken(make: Callable[[], bytes]) -> None:
+    text = make()
     check_text(text)
     check_expansion(text)
 
@@ -199,20 +200,21 @@ def infer_request(**contents: Any) -> v2.ModelInferRequest:
 
 
 @pytest.mark.parametrize(
-    ("message", "is_taken"),
+    ("make", "is_taken"),
     [
-        (infer_request(bytes_contents=[b""] * 1_000_000), False),
-        (infer_request(bytes_contents=[b"some text"] * 100_000), True),
-        (infer_request(int_contents=[1] * 17 * MIB), False),
-        (infer_request(int_contents=[1] * MIB), True),
-        (infer_request(fp32_contents=np.ones(8 * MIB, np.float32)), True),
-        (v2.ModelInferRequest(inputs=[v2.ModelInferRequest.InferInputTensor()] * 1_000_000), False),
-        (v2.ModelInferRequest(raw_input_contents=[bytes(32 * MIB)]), True),
-        (tf.TensorProto(string_val=[b""] * 1_000_000), False),
-        (tf.TensorProto(int64_val=[1] * 17 * MIB), False),
+        (lambda: infer_request(bytes_contents=[b""] * 1_000_000), False),
+        (lambda: infer_request(bytes_contents=[b"some text"] * 100_000), True),
+        (lambda: infer_request(int_contents=[1] * 17 * MIB), False),
+        (lambda: infer_request(int_contents=[1] * MIB), True),
+        (lambda: infer_request(fp32_contents=np.ones(8 * MIB, np.float32)), True),
+        (lambda: v2.ModelInferRequest(inputs=[v2.ModelInferRequest.InferInputTensor()] * 1_000_000), False),
+        (lambda: v2.ModelInferRequest(raw_input_contents=[bytes(32 * MIB)]), True),
+        (lambda: tf.TensorProto(string_val=[b""] * 1_000_000), False),
+        (lambda: tf.TensorProto(int64_val=[1] * 17 * MIB), False),
     ],
 )
-def test_messages_are_refused_by_what_they_expand_to(message: Any, is_taken: bool) -> None:
+def test_messages_are_refused_by_what_they_expand_to(make: Callable[[], Any], is_taken: bool) -> None:
+    message = make()
     data = message.SerializeToString()
     if is_taken:
         message_expansion.check(data, message.DESCRIPTOR)
