@@ -25,8 +25,8 @@ MAX_WAITING = 100
 MAX_WAITING_OF_ADDRESS = 10
 """So that no address takes the places of all others."""
 RECORD_ALL, RECORD_EVERY_S = 20, 10.0
-"""After this number of failures in a row, only one in ten seconds is recorded: guesses must not fill the logs, and thereby remove
-what others did."""
+"""After this number of failures in a row, only one in ten seconds is recorded: guesses must not fill the logs, and
+thereby remove what others did."""
 IPV6_NETWORK_BITS = 64
 """A client with an IPv6 address usually has all addresses of its network."""
 
