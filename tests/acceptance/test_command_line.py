@@ -92,6 +92,17 @@ def test_workspaces_are_created_listed_and_destroyed(tfserve: Run) -> None:
     assert "or give --all" in tfserve("workspaces", "destroy", code=2).errors
 
 
+def test_what_is_done_to_several_things_is_one_json_document(tfserve: Run) -> None:
+    for name in ("one", "two", "three"):
+        tfserve("workspaces", "create", name)
+    assert tfserve("workspaces", "destroy", "one", "two", "--json").json == {"destroyed": ["one", "two"]}
+    partly = tfserve("workspaces", "destroy", "three", "no-such", "--json", code=1)
+    assert (partly.json, "'no-such'" in partly.errors) == ({"destroyed": ["three"]}, True)
+    Path("a.txt").write_text("a")
+    uploaded = [tfserve("upload", "a.txt", "--json").json["path"].partition(":")[2].partition("/")[0] for _ in "ab"]
+    assert tfserve("uploads", "rm", *uploaded, "--json").json == {"deleted": uploaded}
+
+
 def test_a_script_runs_with_its_output_and_exit_code(tfserve: Run, workspace: str, tmp_path: Path) -> None:
     (tmp_path / "job.py").write_text("print('hello')\nx = [1, 2]")
     done = tfserve("run", "job.py", "-w", workspace)

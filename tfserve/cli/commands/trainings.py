@@ -232,7 +232,7 @@ def finish(target: Target, id: str) -> int:  # noqa: A002
 
 @trainings.command()
 @ID
-@click.option("--detach", is_flag=True, help="Do not wait for the end.")
+@click.option("--detach", is_flag=True, help="Print the state, and do not wait for the end.")
 @remote
 def resume(target: Target, id: str, detach: bool) -> int:  # noqa: A002
     """Continue a training that failed or was cancelled from its last checkpoint."""
@@ -240,7 +240,7 @@ def resume(target: Target, id: str, detach: bool) -> int:  # noqa: A002
         task = client.resume_training(id)
         if not detach:
             return _follow(target, client, id, cancel=True)
-    show_done(target.as_json, task["taskId"], **task)
+    show_done(target.as_json, f"{id}: {task['state']}", **task)
     return 0
 
 
