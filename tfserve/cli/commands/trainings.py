@@ -10,7 +10,7 @@ import click
 from tfserve.cli.commands.models import with_path
 from tfserve.cli.display import Bar, note, show_done, show_fields, show_json, show_table
 from tfserve.cli.groups import Group
-from tfserve.cli.options import Parameter
+from tfserve.cli.options import Parameter, WholeNumber
 from tfserve.cli.resource_options import RESOURCES
 from tfserve.cli.target import Target, complain, remote, reported, target_options
 
@@ -167,7 +167,7 @@ def trainings(context: click.Context) -> int | None:
 
 
 @trainings.command("list")
-@click.option("-n", "--limit", type=click.IntRange(1, 1000), default=20, metavar="N", help="Number of trainings.  [20]")
+@click.option("-n", "--limit", type=WholeNumber(1, 1000), default=20, metavar="N", help="Number of trainings.  [20]")
 @remote
 def list_(target: Target, limit: int = 20) -> None:
     """List the trainings, newest first."""
