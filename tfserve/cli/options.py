@@ -38,14 +38,14 @@ class Number(click.FloatRange):
 
 
 def _require(
-    convert: Callable[[Any], float], value: Any, wanted: WholeNumber | Number, param: click.Parameter | None,
+    convert: Callable[[Any], float], value: Any, expected: WholeNumber | Number, param: click.Parameter | None,
     ctx: click.Context | None,
 ) -> None:  # fmt: skip
     try:
         convert(value)
     except ValueError:
-        which = f"from {wanted.min} to {wanted.max}" if wanted.max is not None else f"of at least {wanted.min}"
-        wanted.fail(f"{value!r} is not a {wanted.name}. Expected a {wanted.name} {which}.", param, ctx)
+        which = f"from {expected.min} to {expected.max}" if expected.max is not None else f"of at least {expected.min}"
+        expected.fail(f"{value!r} is not a {expected.name}. Expected a {expected.name} {which}.", param, ctx)
 
 
 # --- the server's settings
