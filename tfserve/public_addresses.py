@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
 NAT64 = IPv6Network("64:ff9b::/96")
@@ -12,10 +13,14 @@ Address = IPv4Address | IPv6Address
 
 
 def literal(host: str) -> Address | None:
-    """The address, if the host is one and not a name."""
+    """The address, if the host is one and not a name. Programs also understand `2130706433` and `0x7f.1`."""
     try:
         return ip_address(host.strip("[]"))
     except ValueError:
+        pass
+    try:
+        return IPv4Address(socket.inet_aton(host))
+    except (OSError, UnicodeEncodeError):
         return None
 
 

@@ -9,7 +9,9 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -317,6 +319,45 @@ def test_a_revoked_token_ends_on_a_connection_that_predicts_with_it(server: Serv
     connection.close()
 
 
+def test_what_runs_for_a_token_ends_with_it(server: Server, admin: httpx.Client) -> None:
+    """The live output of a job breaks off, and a request that waited for a second gets 401 instead of a result."""
+    secret = token(server, "watching", "submit")
+    assert admin.post("/create_workspace/", json={"name": "long"}).status_code == 200
+    folder = Path(admin.post("/get_status/", json={"name": "long"}).json()["result"]["folder"])
+    script = (
+        "import os, time\nwhile not os.path.exists('end'):\n    print('x', flush=True); time.sleep(0.05)\ntime.sleep(1)"
+    )
+    fields = {"name": "long", "job": script, "type": 1, "timeout": 0}
+    with httpx.Client(base_url=server.url, headers=bearer(secret), timeout=60) as client:
+        job = client.post("/push_job/", json=fields).json()["result"]["id"]
+        with client.stream("GET", f"/jobs/{job}/output", headers={"Accept": "text/event-stream"}) as followed:
+            lines = followed.iter_lines()
+            next(lines)
+            with ThreadPoolExecutor(1) as thread:
+                queued = {**fields, "job": "x = 1", "timeout": 60}
+                waiting = thread.submit(client.post, "/push_job/", json=queued)
+                while admin.post("/get_job/", json={"name": "long"}).json()["result"] != 1:
+                    pass
+                assert admin.post("/tokens/watching/revoke").status_code == 200
+                with pytest.raises(httpx.RemoteProtocolError):
+                    list(lines)
+                assert not waiting.done()
+                (folder / "end").touch()
+                answer = waiting.result()
+        assert answer.status_code == 401
+        assert "while this request was running" in answer.json()["result"]
+    results = admin.post("/get_result/", json={"name": "long"}).json()["result"]
+    assert results == [True, True]
+
+
+def test_every_token_gets_the_secret_of_its_callbacks(server: Server, shop: dict[str, httpx.Client]) -> None:
+    """Trainings may have callbacks, too."""
+    secrets = {scope: client.get("/callbacks/secret") for scope, client in shop.items()}
+    assert [answer.status_code for answer in secrets.values()] == [200, 200, 200]
+    assert len({answer.json()["result"]["secret"] for answer in secrets.values()}) == 3
+    assert server.http.get("/callbacks/secret").status_code == 401
+
+
 def test_a_rotated_token_has_a_grace_period(server: Server, admin: httpx.Client) -> None:
     old = token(server, "turning", "predict")
     new = admin.post("/tokens/turning/rotate", json={"grace": "1h"}).json()["result"]["token"]
@@ -420,6 +461,30 @@ def test_the_first_start_prints_a_link_that_sets_the_password_once(
     assert str(elsewhere.url).startswith(server.url)
     without = httpx.post(f"{server.url}/pages/login/", data={"username": "admin", "password": PASSWORD})
     assert without.status_code == 403
+
+
+def test_passwords_that_are_guessed_in_parallel_are_not_checked_in_parallel(server: Server) -> None:
+    with httpx.Client(base_url=server.url) as client:
+        form = client.get("/pages/login/", headers={"Accept": "text/html"})
+    cookies = form.cookies
+    fields = {"username": "admin", "password": "guess", "csrfmiddlewaretoken": cookies["tfserve_csrf"]}
+    connections = httpx.Limits(max_connections=40)
+    transport = httpx.HTTPTransport(local_address="127.0.1.98", limits=connections)
+
+    with httpx.Client(base_url=server.url, cookies=cookies, transport=transport, timeout=90) as guessing:
+
+        def guess(_: int) -> httpx.Response:
+            headers = {"Accept": "text/html", "Origin": server.url}
+            return guessing.post("/pages/login/", data=fields, headers=headers)
+
+        with ThreadPoolExecutor(40) as threads:
+            answers = list(threads.map(guess, range(40)))
+    found = Counter(answer.status_code for answer in answers)
+    assert set(found) == {401, 429}
+    assert found[429] >= 20, "each of two web processes checks at most five of an address"
+    refused = next(answer for answer in answers if answer.status_code == 429)
+    assert "from your address" in refused.text
+    assert "retry-after" in refused.headers
 
 
 def test_a_new_link_ends_the_sessions_of_the_old_password(server: Server) -> None:

@@ -92,6 +92,17 @@ def test_workspaces_are_created_listed_and_destroyed(tfserve: Run) -> None:
     assert "or give --all" in tfserve("workspaces", "destroy", code=2).errors
 
 
+def test_what_is_done_to_several_things_is_one_json_document(tfserve: Run) -> None:
+    for name in ("one", "two", "three"):
+        tfserve("workspaces", "create", name)
+    assert tfserve("workspaces", "destroy", "one", "two", "--json").json == {"destroyed": ["one", "two"]}
+    partly = tfserve("workspaces", "destroy", "three", "no-such", "--json", code=1)
+    assert (partly.json, "'no-such'" in partly.errors) == ({"destroyed": ["three"]}, True)
+    Path("a.txt").write_text("a")
+    uploaded = [tfserve("upload", "a.txt", "--json").json["path"].partition(":")[2].partition("/")[0] for _ in "ab"]
+    assert tfserve("uploads", "rm", *uploaded, "--json").json == {"deleted": uploaded}
+
+
 def test_a_script_runs_with_its_output_and_exit_code(tfserve: Run, workspace: str, tmp_path: Path) -> None:
     (tmp_path / "job.py").write_text("print('hello')\nx = [1, 2]")
     done = tfserve("run", "job.py", "-w", workspace)
@@ -322,12 +333,26 @@ def test_the_options_of_a_command_may_come_before_and_after_it(tfserve: Run, ser
     assert tfserve("status", "--server", server.url).out.startswith("server ")
 
 
+def test_an_option_with_a_wrong_number_says_which_are_meant(tfserve: Run) -> None:
+    expected = "'abc' is not a whole number. Expected a whole number from 1 to 1000."
+    assert expected in tfserve("jobs", "--limit", "abc", code=2).errors
+    assert "0 is not in the range 1<=x<=1000" in tfserve("jobs", "--limit", "0", code=2).errors
+    assert "a number from 0 to 1." in tfserve("predict", "m", "[]", "--min-score", "x", code=2).errors
+    assert "a whole number of at least 1." in tfserve("scale", "m", "many", code=2).errors
+
+
 def test_without_a_server_a_sentence_says_how_to_start_one(tfserve: Run) -> None:
     done = tfserve("models", "--server", f"127.0.0.1:{free_port()}", code=3)
     assert (done.out, done.errors.count("\n")) == ("", 2)
     assert "No response from http://127.0.0.1:" in done.errors
     assert "Start a server with `tfserve serve`" in done.errors
     assert "--server URL" in tfserve("models", "--server", "http://127.0.0.2:9", code=3).errors
+
+
+def test_https_to_a_server_without_tls_is_explained(tfserve: Run, server: Server) -> None:
+    done = tfserve("models", "--server", server.url.replace("http:", "https:"), code=3)
+    assert "its address begins with http://" in done.errors
+    assert "Start a server" not in done.errors
 
 
 def test_a_closed_pipe_ends_a_command_quietly(server: Server) -> None:
@@ -338,6 +363,8 @@ def test_a_closed_pipe_ends_a_command_quietly(server: Server) -> None:
 
 def test_names_are_completed(tfserve: Run, workspace: str, server: Server) -> None:
     assert "_TFSERVE_COMPLETE=bash_complete" in tfserve("completion", "bash").out
+    fish = tfserve("completion", "fish").out
+    assert 'string split --max 1 ","' in fish, "descriptions have commas"
     environment = {**os.environ, "TFSERVE_URL": server.url, "_TFSERVE_COMPLETE": "bash_complete", "COMP_CWORD": "2"}
 
     def completed(line: str) -> list[str]:

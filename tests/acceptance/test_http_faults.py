@@ -156,7 +156,33 @@ def test_a_second_request_with_slow_headers_is_closed_too(impatient: Server) -> 
 
 def test_a_head_without_an_end_is_closed(server: Server) -> None:
     answer = talk_until_closed(server, b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * MIB)
-    assert b"HTTP/1.1 200" not in answer
+    assert answer.startswith(b"HTTP/1.1 431")
+    assert b"more than 65536 bytes" in answer
+
+
+IN_CHUNKS = b"POST /json_test/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n"
+
+
+@pytest.mark.parametrize("start", [b"2;a=", b"2\r\n{}\r\n0\r\nX: ", b"2\r\n{}\r\n0\r\n" + b"X: a\r\n" * 20_000])
+def test_what_belongs_to_no_body_has_a_limit(server: Server, start: bytes) -> None:
+    """Extensions of chunks and trailers could go on forever, and trailers were kept in memory."""
+    answer = talk_until_closed(server, IN_CHUNKS + b"\r\n" + start + b"a" * MIB)
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert b"more than 65536 bytes that are not part of it" in answer
+
+
+def test_trailers_are_no_headers(server: Server) -> None:
+    """What has been checked in the headers of a request can't be changed later."""
+    body = b"2\r\n{}\r\n0\r\nHost: evil.example\r\nContent-Encoding: gzip\r\n\r\n"
+    answer = talk_until_closed(server, IN_CHUNKS + b"\r\n" + body)
+    assert answer.startswith(b"HTTP/1.1 200")
+
+
+def test_a_transfer_coding_that_is_not_removed_is_refused(server: Server) -> None:
+    head = IN_CHUNKS.replace(b"chunked", b"gzip, chunked")
+    answer = talk_until_closed(server, head + b"\r\n2\r\n{}\r\n0\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert b"Transfer-Encoding 'gzip, chunked' is not supported" in answer
 
 
 def test_a_slow_body_is_answered_408_and_closed(impatient: Server) -> None:

@@ -138,7 +138,13 @@ def test_the_python_client(tls: Tls) -> None:
     with Client(url, ca_file=tls.authority.file) as client:
         assert client.is_ready()
         assert "/predict/" in client.guide()
-    with Client(url) as client, pytest.raises(Unreachable, match="CERTIFICATE_VERIFY_FAILED"):
+    with (
+        Client(url) as client,
+        pytest.raises(Unreachable, match=r"CERTIFICATE_VERIFY_FAILED.*\. Name the CA .*ca_file"),
+    ):
+        client.guide()
+    plain, explained = url.replace("https:", "http:"), "its address begins with https://"
+    with Client(plain, retries=0) as client, pytest.raises(Unreachable, match=explained):
         client.guide()
 
 

@@ -51,3 +51,38 @@ def test_a_person_logs_in_acts_and_changes_the_password(start: Callable[..., Ser
     page.go_back()
     page.get_by_role("button", name="Log out").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Log in")
+
+
+@pytest.mark.slow
+def test_what_is_typed_survives_the_end_of_the_session(start: Callable[..., Server], open_page: OpenPage) -> None:
+    """A person logs out in another tab, and logs in there again: the first tab explains, and continues."""
+    server = start(TFSERVE_AUTH="on")
+    link = re.search(r"/pages/password/\?code=\S+", server.log)
+    assert link, server.log
+    page = open_page(
+        link[0], url=server.url, ignoring=("status of 401", "status of 403", "Response Status Error Code 401")
+    )
+    page.get_by_label("New password").fill(PASSWORD)
+    page.get_by_label("The same again").fill(PASSWORD)
+    page.get_by_role("button", name="Set the password").click()
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Log in").click()
+    page.get_by_role("link", name="Workspaces", exact=True).click()
+    page.get_by_label("Name").fill("mine")
+    page.get_by_role("button", name="Create workspace").click()
+    page.wait_for_url("**/pages/workspaces/mine/")
+    page.get_by_label("Python script").fill("print('typed for an hour')")
+
+    other = page.context.new_page()
+    other.goto(server.url)
+    other.get_by_role("button", name="Log out").click()
+    expect(other.get_by_role("heading", level=1)).to_have_text("Log in")
+    page.get_by_label("Python script").press("Control+Enter")
+    expect(page.get_by_role("alert")).to_have_text(re.compile("Your session has ended. Log in in another tab"))
+    expect(page.locator("#connection")).to_have_text(re.compile("Your session has ended"), timeout=30_000)
+
+    other.get_by_label("Password").fill(PASSWORD)
+    other.get_by_role("button", name="Log in").click()
+    expect(other.get_by_role("heading", level=1)).to_have_text("Overview")
+    page.get_by_label("Python script").press("Control+Enter")
+    expect(page.get_by_label("Output")).to_have_text("typed for an hour\n")

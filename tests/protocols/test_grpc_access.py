@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import grpc
@@ -88,3 +89,40 @@ def test_calls_count_for_the_limit_of_their_token(guarded: Guarded) -> None:
     metadata = v2.ServerMetadataRequest()
     assert "RESOURCE_EXHAUSTED" in [guarded.call(f"{SERVICE}ServerMetadata", metadata, busy) for _ in range(100)]
     assert guarded.call(f"{SERVICE}ServerMetadata", metadata, other) == "OK"
+
+
+class OpenStream:
+    """A stream of predictions, whose messages are sent one by one."""
+
+    def __init__(self, guarded: Guarded, secret: str) -> None:
+        self._messages: SimpleQueue[v2.ModelInferRequest] = SimpleQueue()
+        start = guarded.channel.stream_stream(
+            f"{SERVICE}ModelStreamInfer",
+            request_serializer=v2.ModelInferRequest.SerializeToString,
+            response_deserializer=lambda data: data,
+        )
+        self._responses = start(iter(self._messages.get, None), metadata=(("x-api-key", secret),), timeout=60)
+
+    def send(self) -> str:
+        """The status of the stream after one more message."""
+        self._messages.put(v2.ModelInferRequest(model_name="shop"))
+        try:
+            next(self._responses)
+        except grpc.RpcError as error:
+            code: str = error.code().name  # type: ignore[attr-defined]
+            return code
+        return "OK"
+
+
+def test_a_stream_ends_with_its_token(guarded: Guarded) -> None:
+    stream = OpenStream(guarded, guarded.token("streaming", "predict"))
+    assert stream.send() == "OK"
+    local = (guarded.server.data_dir / "local_token").read_text()
+    url = f"{guarded.server.url}/tokens/streaming/revoke"
+    assert httpx.post(url, headers={"X-API-Key": local}).status_code == 200
+    assert stream.send() == "UNAUTHENTICATED"
+
+
+def test_messages_of_a_stream_count_for_the_limit_of_their_token(guarded: Guarded) -> None:
+    stream = OpenStream(guarded, guarded.token("fast-stream", "predict"))
+    assert "RESOURCE_EXHAUSTED" in [stream.send() for _ in range(100)]

@@ -26,7 +26,16 @@ from tfserve.supervisor.audit_rotation import KEPT, rotate
 from tfserve.web.access import allowances
 from tfserve.web.access.audit_log import AuditLog
 from tfserve.web.access.authenticator import Authenticator, TokenRefused
-from tfserve.web.access.failed_attempts import FREE, MAX_DELAY_S, delay_after
+from tfserve.web.access.failed_attempts import (
+    FREE,
+    MAX_DELAY_S,
+    MAX_WAITING_OF_ADDRESS,
+    RECORD_ALL,
+    FailedAttempts,
+    TooManyFailures,
+    delay_after,
+    network_of,
+)
 from tfserve.web.access.token_limits import TokenLimits, TooManyBytes, TooManyPerSecond
 
 
@@ -113,6 +122,41 @@ async def _reported_uses() -> set[int]:
 def test_delays_grow_and_stay_bounded() -> None:
     delays = [delay_after(failures) for failures in (1, FREE, FREE + 1, FREE + 2, FREE + 3, 10_000)]
     assert delays == [0.0, 0.0, 0.25, 0.5, 1.0, MAX_DELAY_S]
+
+
+def test_many_failures_do_not_fill_the_audit_log(tmp_path: Path) -> None:
+    audit = AuditLog(tmp_path / "audit.jsonl")
+
+    async def fail(times: int) -> int:
+        """How many of that many failures at once are refused without a delay."""
+        failures = FailedAttempts(audit)
+        tasks = [asyncio.create_task(failures.note("refused token")) for _ in range(times)]
+        await asyncio.sleep(0)
+        refused = sum(isinstance(task.exception(), TooManyFailures) for task in tasks if task.done())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return refused
+
+    ADDRESS.set("2001:db8::1")
+    assert asyncio.run(fail(1000)) == 1000 - FREE - MAX_WAITING_OF_ADDRESS
+    assert len(audit.last(1000)) == RECORD_ALL
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("192.0.2.7", "192.0.2.7"), ("::ffff:192.0.2.7", "192.0.2.7"), ("2001:db8::1", "2001:db8::/64"),
+        ("2001:db8::ffff:1", "2001:db8::/64"), ("fe80::1%eth0", "fe80::/64"), ("unknown", "unknown"),
+    ],
+)  # fmt: skip
+def test_an_ipv6_network_counts_as_one_client(address: str, network: str) -> None:
+    assert network_of(address) == network
+
+
+def test_health_probes_are_not_limited_by_what_others_without_a_token_send() -> None:
+    limits = TokenLimits(Settings(token_requests_per_s=1.0))
+    assert [limits.begin(ANONYMOUS, 0) for _ in range(5)] == [0] * 5
 
 
 def test_a_server_starts_although_the_local_token_cannot_be_written(tmp_path: Path) -> None:

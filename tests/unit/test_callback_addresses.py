@@ -33,6 +33,12 @@ def test_an_address_that_is_not_public_is_refused(address: str) -> None:
         addresses().check(f"http://{host}:8080/hook")
 
 
+@pytest.mark.parametrize("host", ["2130706433", "0x7f000001", "017700000001", "127.1", "0", "0xa9.0xfea9fe"])
+def test_an_address_in_another_notation_is_refused_at_once(host: str) -> None:
+    with pytest.raises(CallbackRefused, match=f"{host}/hook is not a public address"):
+        addresses().check(f"http://{host}/hook")
+
+
 @pytest.mark.parametrize("address", ["8.8.8.8", "1.1.1.1", "2606:4700:4700::1111", "64:ff9b::808:808"])
 def test_a_public_address_is_allowed(address: str) -> None:
     assert addresses().allows(ip_address(address), "app.example.com")

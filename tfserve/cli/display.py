@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -29,6 +29,26 @@ def show_done(as_json: bool, sentence: str, **facts: Any) -> None:
         show_json(facts)
     else:
         print(sentence)
+
+
+@contextmanager
+def showing_each_done(as_json: bool, fact: str) -> Iterator[Callable[[str, str], None]]:
+    """For a command that does the same to several things. It gets a function for the name and the sentence of each.
+
+    The JSON is one document also if an error ends the command: it then has the things before it.
+    """
+    names: list[str] = []
+
+    def note_done(name: str, sentence: str) -> None:
+        names.append(name)
+        if not as_json:
+            print(sentence)
+
+    try:
+        yield note_done
+    finally:
+        if as_json and names:
+            show_json({fact: names})
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

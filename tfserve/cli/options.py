@@ -16,6 +16,38 @@ from tfserve.errors import Invalid
 TRAINING_PORT = 2333
 
 
+# --- numbers
+
+
+class WholeNumber(click.IntRange):
+    """Its error says which numbers are meant also for what is not a number."""
+
+    name = "whole number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        _require(int, value, self, param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class Number(click.FloatRange):
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        _require(float, value, self, param, ctx)
+        return super().convert(value, param, ctx)
+
+
+def _require(
+    convert: Callable[[Any], float], value: Any, expected: WholeNumber | Number, param: click.Parameter | None,
+    ctx: click.Context | None,
+) -> None:  # fmt: skip
+    try:
+        convert(value)
+    except ValueError:
+        which = f"from {expected.min} to {expected.max}" if expected.max is not None else f"of at least {expected.min}"
+        expected.fail(f"{value!r} is not a {expected.name}. Expected a {expected.name} {which}.", param, ctx)
+
+
 # --- the server's settings
 
 

@@ -148,7 +148,7 @@ def reported(target: Target, work: Callable[[], Any]) -> Any:
     try:
         return work()
     except Unreachable as error:
-        complain(f"{error.message}\n{how_to_start(target)}")
+        complain(error.message if error.is_explained else f"{error.message}\n{how_to_start(target)}")
         return NO_SERVER
     except Unauthenticated as error:
         complain(f"{error.message} Commands send that of --token or {TOKEN}.")

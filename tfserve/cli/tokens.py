@@ -46,10 +46,10 @@ class TokenStore:
     @property
     def is_elsewhere(self) -> bool:
         """Whether the options or the environment name another server than that of the local data folder."""
+        if self.has_folder:
+            return self.target.server is not None and not self._is_local()
         if self.target.server is not None:
             return True
-        if self.has_folder:
-            return False
         return self.target.token is not None or (self.target.is_named and not self._is_local())
 
     def _is_local(self) -> bool:

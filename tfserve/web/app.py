@@ -43,6 +43,7 @@ from tfserve.ipc.metrics import WebCounts
 from tfserve.web.access.audit_log import AuditLog
 from tfserve.web.access.authentication import DOCS, Authentication, is_browser, is_navigation
 from tfserve.web.access.authenticator import Authenticator, TokenMissing
+from tfserve.web.access.password_checks import PasswordChecks
 from tfserve.web.access.token_limits import TokenLimits
 from tfserve.web.api.endpoint import Context
 from tfserve.web.http.access_log import AccessLog
@@ -309,6 +310,7 @@ class Pages:
             "settings": context.settings,
             "audit": context.audit,
             "failed_attempts": authenticator.failed_attempts,
+            "password_checks": PasswordChecks(),
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

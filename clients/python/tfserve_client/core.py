@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import httpx
 
+from tfserve_client.connection_errors import hint_about
 from tfserve_client.errors import Invalid, UnexpectedResponse, Unreachable, from_response
 from tfserve_client.flows import Flow, Pause, Request
 from tfserve_client.retries import Retries
@@ -70,7 +71,11 @@ class Core:
         return result_in((yield from self._send(request)))
 
     def _unreachable(self, error: httpx.TransportError) -> Unreachable:
-        return Unreachable(f"No response from {self.url}: {error or type(error).__name__}")
+        hint = hint_about(self.url, error)
+        cause = (str(error) or type(error).__name__).rstrip(".")
+        found = Unreachable(f"No response from {self.url}: {cause}{hint and '. '}{hint}")
+        found.is_explained = bool(hint)
+        return found
 
 
 def result_in(response: httpx.Response) -> Any:

@@ -143,6 +143,8 @@ class Unreachable(TFserveError, ConnectionError):
     """No response: nothing listens at the address, the connection broke, or the response timed out."""
 
     code = "unreachable"
+    is_explained = False
+    """Whether the message says what to do about it, such as for a certificate that is not trusted."""
 
 
 class JobTimeout(TFserveError, TimeoutError):

@@ -9,7 +9,7 @@ import click
 
 from tfserve.cli.commands.files import send
 from tfserve.cli.display import Bar, note, show_done, show_json
-from tfserve.cli.options import workspace_names
+from tfserve.cli.options import WholeNumber, workspace_names
 from tfserve.cli.target import Target, complain, remote
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ WAIT_S = 2.0
 @click.argument("source", metavar="INPUT", required=False)
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the output to this file.")
 @click.option("--format", "output_format", type=click.Choice(["jsonl", "csv"]), help="Format of the output.  [jsonl]")
-@click.option("--batch-size", type=click.IntRange(min=1), metavar="N", help="Rows that are computed together.  [1]")
-@click.option("--max-errors", type=click.IntRange(min=0), metavar="N", help="Fail after more failed rows.  [no limit]")
+@click.option("--batch-size", type=WholeNumber(min=1), metavar="N", help="Rows that are computed together.  [1]")
+@click.option("--max-errors", type=WholeNumber(min=0), metavar="N", help="Fail after more failed rows.  [no limit]")
 @click.option("--continue", "known", type=int, metavar="ID", help="Follow a batch that was started before.")
 @click.option("--resume", "resumed", type=int, metavar="ID", help="Continue a batch that failed or was cancelled.")
 @click.option("--detach", is_flag=True, help="Print the id, and do not wait for the end.")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tfserve.cli.display import Bar, note, show_done, show_json, show_table
+from tfserve.cli.display import Bar, note, show_done, show_json, show_table, showing_each_done
 from tfserve.cli.groups import CommandGroup
 from tfserve.cli.options import workspace_argument
 from tfserve.cli.target import Target, remote, target_options
@@ -165,10 +165,10 @@ def list_(target: Target) -> None:
 @remote
 def rm_upload(target: Target, ids: tuple[str, ...]) -> None:
     """Delete uploads that nothing uses."""
-    with target.client() as client:
+    with target.client() as client, showing_each_done(target.as_json, "deleted") as note_done:
         for each in ids:
             client.delete_upload(each)
-            show_done(target.as_json, f"{each} is deleted", deleted=each)
+            note_done(each, f"{each} is deleted")
 
 
 COMMANDS = {"files": files, "upload": upload, "uploads": uploads}

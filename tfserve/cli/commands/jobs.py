@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from tfserve.cli.display import moment, note, show_done, show_json, show_table
-from tfserve.cli.options import read_script, workspace_option
+from tfserve.cli.options import WholeNumber, read_script, workspace_option
 from tfserve.cli.resource_options import RESOURCES
 from tfserve.cli.target import Target, complain, remote
 
@@ -80,7 +80,7 @@ def push(target: Target, file: str, workspace: str, wait: float, **options: Any)
 @workspace_option("Only the jobs of this workspace.")
 @click.option("--state", type=click.Choice(STATES), help="Only jobs in this state.")
 @click.option("--kind", type=click.Choice(KINDS), help="Only jobs of this kind.")
-@click.option("-n", "--limit", type=click.IntRange(1, 1000), default=20, metavar="N", help="Number of jobs.  [20]")
+@click.option("-n", "--limit", type=WholeNumber(1, 1000), default=20, metavar="N", help="Number of jobs.  [20]")
 @remote
 def jobs(target: Target, workspace: str | None, state: str | None, kind: str | None, limit: int) -> None:
     """List jobs, newest first."""

@@ -11,7 +11,7 @@ import click
 from tfserve.cli.commands.files import send
 from tfserve.cli.commands.jobs import ensure_workspace, explained, summary
 from tfserve.cli.display import activity, note, show_fields, show_json, show_table
-from tfserve.cli.options import workspace_names
+from tfserve.cli.options import Number, WholeNumber, workspace_names
 from tfserve.cli.resource_options import RESOURCES, autoscale_option
 from tfserve.cli.target import Target, complain, remote
 
@@ -33,7 +33,7 @@ WAIT = click.option(
 
 
 IDLE_AFTER = click.option(
-    "--idle-after", type=click.FloatRange(min=0), metavar="SECONDS",
+    "--idle-after", type=Number(min=0), metavar="SECONDS",
     help="Release its processes after this time without a prediction, until the next one; 0: never.",
 )  # fmt: skip
 
@@ -79,12 +79,12 @@ def _path(command: F) -> F:
 @MODEL
 @_path
 @click.option("--runtime", metavar="NAME", help="auto, tensorflow, openvino, litert or onnxruntime.")
-@click.option("--replicas", type=click.IntRange(min=1), metavar="N", help="Number of processes that serve it.")
+@click.option("--replicas", type=WholeNumber(min=1), metavar="N", help="Number of processes that serve it.")
 @click.option("--precision", metavar="TYPE", help="Precision, such as bf16.")
-@click.option("--max-batch-size", type=click.IntRange(min=1), metavar="N", help="Rows that are computed together.")
+@click.option("--max-batch-size", type=WholeNumber(min=1), metavar="N", help="Rows that are computed together.")
 @click.option(
     "--computations",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     metavar="N",
     help="Batches that are computed at once at load.  [default: as many as pay off]",
 )
@@ -111,7 +111,7 @@ def deploy(target: Target, model: str, path: str, upload: bool | None, timeout: 
 @click.command()
 @MODEL
 @_path
-@click.option("--replicas", type=click.IntRange(min=1), metavar="N", help="Number of processes that serve it.")
+@click.option("--replicas", type=WholeNumber(min=1), metavar="N", help="Number of processes that serve it.")
 @IDLE_AFTER
 @PLACEMENT
 @RESOURCES
@@ -139,7 +139,7 @@ def undeploy(target: Target, model: str, timeout: float) -> int:
 
 @click.command()
 @MODEL
-@click.argument("replicas", type=click.IntRange(min=1), metavar="[N]", required=False)
+@click.argument("replicas", type=WholeNumber(min=1), metavar="[N]", required=False)
 @autoscale_option(can_turn_off=True)
 @remote
 def scale(target: Target, model: str, replicas: int | None, autoscale: dict[str, Any] | bool | None) -> None:

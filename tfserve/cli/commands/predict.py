@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tfserve.cli.display import note, show_json, show_table
-from tfserve.cli.options import workspace_names
+from tfserve.cli.options import Number, WholeNumber, workspace_names
 from tfserve.cli.target import Target, remote
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ FORM_OPTIONS = {"name": "--input", "signature": "--signature", "top": "--top", "
 @click.option("--input", "name", metavar="NAME", help="Input that gets the array of a .npy file.  [the only one]")
 @click.option("--signature", metavar="NAME", help="Signature of the model.  [serving_default]")
 @click.option("--version", metavar="N", help="Version of the model.  [the active one]")
-@click.option("--top", type=click.IntRange(min=1), metavar="K", help="Number of classes or boxes per image.")
-@click.option("--min-score", type=click.FloatRange(0, 1), metavar="SCORE", help="Omit boxes with a lower score.")
+@click.option("--top", type=WholeNumber(min=1), metavar="K", help="Number of classes or boxes per image.")
+@click.option("--min-score", type=Number(0, 1), metavar="SCORE", help="Omit boxes with a lower score.")
 @remote
 def predict(target: Target, model: str, inputs: tuple[str, ...], **options: Any) -> int:
     """Run a model on JSON, arrays, images, or a folder of images.

@@ -26,7 +26,10 @@ def completion(shell: str) -> None:
     assert found is not None
     # Without its check of bash's version, for which it would start bash.
     values = found(tfserve, {}, "tfserve", "_TFSERVE_COMPLETE")
-    click.echo(values.source_template % values.source_vars())
+    template = values.source_template
+    if shell == "fish":  # values and descriptions may have commas
+        template = template.replace('string split ","', 'string split --max 1 ","')
+    click.echo(template % values.source_vars())
 
 
 @click.command()

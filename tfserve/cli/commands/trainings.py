@@ -10,7 +10,7 @@ import click
 from tfserve.cli.commands.models import with_path
 from tfserve.cli.display import Bar, note, show_done, show_fields, show_json, show_table
 from tfserve.cli.groups import CommandGroup
-from tfserve.cli.options import Parameter
+from tfserve.cli.options import Parameter, WholeNumber
 from tfserve.cli.resource_options import RESOURCES
 from tfserve.cli.target import Target, complain, remote, reported, target_options
 
@@ -167,7 +167,7 @@ def trainings(context: click.Context) -> int | None:
 
 
 @trainings.command("list")
-@click.option("-n", "--limit", type=click.IntRange(1, 1000), default=20, metavar="N", help="Number of trainings.  [20]")
+@click.option("-n", "--limit", type=WholeNumber(1, 1000), default=20, metavar="N", help="Number of trainings.  [20]")
 @remote
 def list_(target: Target, limit: int = 20) -> None:
     """List the trainings, newest first."""
@@ -232,7 +232,7 @@ def finish(target: Target, id: str) -> int:  # noqa: A002
 
 @trainings.command()
 @ID
-@click.option("--detach", is_flag=True, help="Do not wait for the end.")
+@click.option("--detach", is_flag=True, help="Print the state, and do not wait for the end.")
 @remote
 def resume(target: Target, id: str, detach: bool) -> int:  # noqa: A002
     """Continue a training that failed or was cancelled from its last checkpoint."""
@@ -240,7 +240,7 @@ def resume(target: Target, id: str, detach: bool) -> int:  # noqa: A002
         task = client.resume_training(id)
         if not detach:
             return _follow(target, client, id, cancel=True)
-    show_done(target.as_json, task["taskId"], **task)
+    show_done(target.as_json, f"{id}: {task['state']}", **task)
     return 0
 
 

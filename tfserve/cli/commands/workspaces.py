@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from tfserve.cli.display import show_done, show_json, show_table
+from tfserve.cli.display import show_done, show_json, show_table, showing_each_done
 from tfserve.cli.groups import CommandGroup
 from tfserve.cli.options import workspace_argument, workspace_names
 from tfserve.cli.resource_options import RESOURCES
@@ -89,12 +89,13 @@ def destroy(target: Target, names: tuple[str, ...], every: bool, yes: bool) -> i
     if every and not yes and not click.confirm("Destroy all workspaces with their jobs, files and models?"):
         return 1
     with target.client() as client:
-        for name in names:
-            client.destroy_workspace(name)
-            show_done(target.as_json, f"{name} is destroyed", destroyed=name)
         if every:
             client.destroy_workspace()
             show_done(target.as_json, "all workspaces are destroyed", destroyed="all")
+        with showing_each_done(target.as_json, "destroyed") as note_done:
+            for name in names:
+                client.destroy_workspace(name)
+                note_done(name, f"{name} is destroyed")
     return 0
 
 

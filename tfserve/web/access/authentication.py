@@ -10,8 +10,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tfserve.access.principals import ADDRESS, ANONYMOUS, EVERYBODY, PRINCIPAL, Principal
 from tfserve.errors import Unauthenticated
-from tfserve.web.access.authenticator import Authenticator, TokenMissing
+from tfserve.web.access.authenticator import Authenticator, TokenEnded, TokenMissing
+from tfserve.web.access.lasting_requests import LastingRequest
 from tfserve.web.access.token_limits import TokenLimits
+from tfserve.web.http.responses import CHECK_SENDER
 
 PUBLIC = ("/v2/health/", "/static/", "/favicon.ico")
 """Probes of orchestrators have no token, and the log-in page needs its style sheet."""
@@ -77,13 +79,21 @@ class Authentication:
                 return
         PRINCIPAL.set(principal)
         size = self.limits.begin(principal, length)
-        if not size:
-            await self._app(scope, receive, send)
-            return
+        if principal is not ANONYMOUS:
+            lasting = LastingRequest(receive, send, lambda: self._check_again(scope, authorization, api_key))
+            receive, send, scope[CHECK_SENDER] = lasting.receive, lasting.send, lasting.check
         try:
             await self._app(scope, receive, send)
         finally:
-            self.limits.end(principal, size)
+            scope.pop(CHECK_SENDER, None)  # errors are sent in any case
+            if size:
+                self.limits.end(principal, size)
+
+    async def _check_again(self, scope: Scope, authorization: bytes | None, api_key: bytes | None) -> None:
+        if authorization is not None or api_key is not None:
+            self._authenticator.check_again(authorization, api_key)
+        elif self._authenticator.is_required and await self._session_of(scope) is None:
+            raise TokenEnded("The session has ended while this request was running. Log in again.")
 
     @property
     def is_required(self) -> bool:

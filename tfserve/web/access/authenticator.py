@@ -31,6 +31,11 @@ class TokenRefused(Unauthenticated):
     """The token was refused: it is unknown, expired or revoked. `tfserve token list` lists the tokens."""
 
 
+class TokenEnded(Unauthenticated):
+    """The token was revoked or expired while this request was running, so its response is not sent. What the request \
+started continues; send another token to get its result."""
+
+
 class _Known(NamedTuple):
     """A token that is accepted."""
 
@@ -72,6 +77,13 @@ class Authenticator:
             raise TokenRefused
         self._note_use(known.id, now)
         return known.principal
+
+    def check_again(self, authorization: bytes | None, api_key: bytes | None) -> None:
+        """For a request that has been running for a while. Raises `TokenEnded`."""
+        try:
+            self.principal(authorization, api_key)
+        except TokenRefused:
+            raise TokenEnded from None
 
     def _note_use(self, token_id: int, now: float) -> None:
         if not self._used:

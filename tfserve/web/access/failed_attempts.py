@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from typing import NamedTuple
 
 from tfserve.access.principals import ADDRESS
 from tfserve.errors import Kind, Overloaded
@@ -20,6 +22,21 @@ FIRST_DELAY_S, MAX_DELAY_S = 0.25, 5.0
 MAX_ADDRESSES = 10_000
 MAX_WAITING = 100
 """Failures whose responses wait, of all addresses. More are refused at once, because each holds a connection."""
+MAX_WAITING_OF_ADDRESS = 10
+"""So that no address takes the places of all others."""
+RECORD_ALL, RECORD_EVERY_S = 20, 10.0
+"""After this number of failures in a row, only one in ten seconds is recorded: guesses must not fill the logs, and
+thereby remove what others did."""
+IPV6_NETWORK_BITS = 64
+"""A client with an IPv6 address usually has all addresses of its network."""
+
+
+class _Failures(NamedTuple):
+    """Of one address."""
+
+    number: int
+    last_at: float
+    recorded_at: float
 
 
 class TooManyFailures(Overloaded):
@@ -31,33 +48,52 @@ class FailedAttempts:
 
     def __init__(self, audit: AuditLog) -> None:
         self._audit = audit
-        self._by_address: OrderedDict[str, tuple[int, float]] = OrderedDict()
-        self._waiting = 0
+        self._by_address: OrderedDict[str, _Failures] = OrderedDict()
+        self._waiting: Counter[str] = Counter()
 
     async def note(self, what: str) -> None:
         """Records and logs a failure, and returns when its response may be sent. Raises `TooManyFailures`."""
-        address = ADDRESS.get()
-        count = self._count(address, time.monotonic())
-        self._audit.write(what.replace(" ", "_"), Kind.UNAUTHENTICATED, who="unknown")
-        log.warning("%s from %s (%d in a row)", what, address, count)
-        delay_s = delay_after(count)
+        address = network_of(ADDRESS.get())
+        delay_s = delay_after(self._count(what, address, time.monotonic()))
         if not delay_s:
             return
-        if self._waiting >= MAX_WAITING:
+        if self._waiting[address] >= MAX_WAITING_OF_ADDRESS or self._waiting.total() >= MAX_WAITING:
             raise TooManyFailures
-        self._waiting += 1
+        self._waiting[address] += 1
         try:
             await asyncio.sleep(delay_s)
         finally:
-            self._waiting -= 1
+            self._waiting[address] -= 1
+            if not self._waiting[address]:
+                del self._waiting[address]
 
-    def _count(self, address: str, now: float) -> int:
-        count, last = self._by_address.pop(address, (0, now))
-        count = 1 if now - last > FORGET_S else count + 1
-        self._by_address[address] = count, now
+    def _count(self, what: str, address: str, now: float) -> int:
+        """Records the failure; returns how many there are in a row."""
+        known = self._by_address.pop(address, None)
+        count = 1 if known is None or now - known.last_at > FORGET_S else known.number + 1
+        recorded_at = 0.0 if known is None else known.recorded_at
+        if count <= RECORD_ALL or now - recorded_at >= RECORD_EVERY_S:
+            recorded_at = now
+            error = f"{count} in a row" if count > RECORD_ALL else ""
+            self._audit.write(what.replace(" ", "_"), Kind.UNAUTHENTICATED, who="unknown", error=error)
+            log.warning("%s from %s (%d in a row)", what, ADDRESS.get(), count)
+        self._by_address[address] = _Failures(count, now, recorded_at)
         if len(self._by_address) > MAX_ADDRESSES:
             self._by_address.popitem(last=False)
         return count
+
+
+def network_of(address: str) -> str:
+    """What counts as one client."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(found, ipaddress.IPv4Address):
+        return address
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return str(ipaddress.ip_network((int(found), IPV6_NETWORK_BITS), strict=False))
 
 
 def delay_after(failures: int) -> float:

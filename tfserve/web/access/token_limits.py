@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from tfserve.access.principals import Principal
+from tfserve.access.principals import ANONYMOUS, Principal
 from tfserve.config import Settings
 from tfserve.errors import Overloaded
 from tfserve.web.access.allowances import FILE, Allowance, Allowances, OwnAllowances, SharedAllowances
@@ -47,7 +47,8 @@ class TokenLimits:
 
         Raises `Overloaded`.
         """
-        if self._per_second:
+        # All who have no token share one principal: one of them must not use up what the probes of health need.
+        if self._per_second and principal is not ANONYMOUS:
             self._take(principal)
         size = UNKNOWN_LENGTH if length is None else length
         if size < COUNTED_BYTES or not self._max_bytes:

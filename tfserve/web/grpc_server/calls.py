@@ -141,6 +141,10 @@ class GrpcCall(Stream):
         """Raises `Unauthenticated`, `ScopeRequired`, `Overloaded`."""
         self._principal, self._used = await self._edge.admit(self.head, self.method.answers.scope, size)
 
+    def admit_another(self) -> None:
+        """For each further message of a stream. Raises `Unauthenticated`, `Overloaded`."""
+        self._edge.admit_another(self.head, self._principal)
+
     async def read(self, data: bytes, is_compressed: int) -> Any:
         """The protobuf message in `data`. Raises `Invalid`, `TooLarge`."""
         kind: type[Message] = self.method.answers.request

@@ -77,6 +77,14 @@ class Edge:
         PRINCIPAL.set(principal)
         return principal, 0 if principal in (EVERYBODY, ANONYMOUS) else self.limits.begin(principal, size)
 
+    def admit_another(self, head: CallHead, principal: Principal) -> None:
+        """A message on a stream counts like a call, and its token may have ended. Raises `Unauthenticated`,
+        `Overloaded`.
+        """
+        if principal not in (EVERYBODY, ANONYMOUS):
+            self.authenticator.check_again(head.metadata.get(b"authorization"), head.metadata.get(b"x-api-key"))
+            self.limits.begin(principal, 0)
+
     def _client(self, head: CallHead, peer: Any) -> tuple[str, str]:
         """The client for the access log, as gRPC writes it (`ipv4:192.0.2.1:80`) or as a trusted proxy reports it."""
         host, port = peer[:2] if isinstance(peer, tuple) else ("", 0)

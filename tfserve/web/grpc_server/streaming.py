@@ -53,9 +53,13 @@ class StreamingCall(GrpcCall):
             self._waiter.set_result(None)
 
     async def _requests(self) -> AsyncIterator[Any]:
-        """Raises `MessageTooLarge`, `Invalid`."""
+        """Raises `MessageTooLarge`, `Invalid`, `Unauthenticated`, `Overloaded`."""
+        is_first = True
         while True:
             while (message := self._next()) is not None:
+                if not is_first:  # the first one was admitted with the call
+                    self.admit_another()
+                is_first = False
                 yield await self.read(message[PREFIX_BYTES:], message[0])
             if self.is_remote_closed:
                 if self._buffer:

@@ -102,6 +102,9 @@ class Guard:
                 origin = value
             elif name == b"sec-fetch-site":
                 site = value
+            elif name == b"transfer-encoding" and value.lower() != b"chunked":
+                given = value.decode("latin-1")
+                raise Invalid(f"Transfer-Encoding {given!r} is not supported; use chunked, and Content-Encoding: gzip.")
         host = host or b""
         is_checked = self._any_host or HOST_CHECKED in scope or scope["path"].startswith(HEALTH)
         if host not in self._known_hosts and not is_checked:

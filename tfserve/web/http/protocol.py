@@ -23,6 +23,8 @@ from tfserve.web.http.timer_wheel import TimerWheel
 log = logging.getLogger(__name__)
 
 MAX_HEAD_BYTES = 64 * 1024
+MAX_FRAMING_BYTES = 64 * 1024
+"""What may arrive of a body in chunks without being part of it: sizes, extensions of chunks, and trailers."""
 MAX_ONE_PIECE = 64 * 1024
 ARRIVAL_S = 1.0
 """After this time, a body that is still arriving takes the path through ASGI, which has the limits for slow ones."""
@@ -86,6 +88,8 @@ class HttpProtocol(HttpToolsProtocol):
     _deadline: asyncio.TimerHandle | None = None
     _in_head = True
     _head_bytes = 0
+    _framing_bytes = 0
+    """What has arrived since the last piece of a body."""
     _idle_since: float | None = None
     _arriving_slot: dict[HttpProtocol, float] | None = None
     _pieces: list[bytes] | None = None
@@ -159,6 +163,7 @@ class HttpProtocol(HttpToolsProtocol):
         if known is not None and known.begins(data) and self._repeats(known, data):
             return
         was_between, self._begun = self._is_between, 0
+        self._framing_bytes += len(data)
         super().data_received(data)
         if was_between and self._is_between and self._begun == 1:
             self._remember(data)
@@ -167,17 +172,23 @@ class HttpProtocol(HttpToolsProtocol):
                 self._start_deadline()
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
-                self._close()
+                text = f"The address and the headers of the request have more than {MAX_HEAD_BYTES} bytes."
+                self._refuse(b"431 Request Header Fields Too Large", text)
+        elif self._framing_bytes > MAX_FRAMING_BYTES and not self._is_between:
+            self.send_400_response(f"A body in chunks has more than {MAX_FRAMING_BYTES} bytes that are not part of it.")
         elif self._pieces is not None and self._arriving_slot is None:
             self._arriving_slot = self.arriving.add(self, ARRIVAL_S)
 
     def send_400_response(self, msg: str) -> None:
         """Malformed requests get an id too, so that they can be found in the log."""
+        self._refuse(b"400 Bad Request", msg)
+
+    def _refuse(self, status: bytes, msg: str) -> None:
         self._drop_arriving()
         self._in_head = self._is_between = False  # what follows may be a body
         request_id, text = fresh_id(), msg.encode("ascii")
         log.warning("%s [request %s]", msg, request_id.decode())
-        head = b"HTTP/1.1 400 Bad Request\r\nx-request-id: %b\r\nx-content-type-options: nosniff\r\n" % request_id
+        head = b"HTTP/1.1 %b\r\nx-request-id: %b\r\nx-content-type-options: nosniff\r\n" % (status, request_id)
         rest = b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
         self.transport.write(head + rest % (len(text), text))
         self.transport.close()
@@ -202,11 +213,13 @@ class HttpProtocol(HttpToolsProtocol):
         self._in_head = True
         self._is_between = False
         self._begun += 1
-        self._head_bytes = 0
+        self._head_bytes = self._framing_bytes = 0
         self.url = b""
         self.headers = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_head:  # a trailer, which must not change a request that has been admitted
+            return
         self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
@@ -217,6 +230,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._begin_asgi()
 
     def on_body(self, body: bytes) -> None:
+        self._framing_bytes = 0
         if self._pieces is not None:
             self._pieces.append(body)
         elif self._collector is None:

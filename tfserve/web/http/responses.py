@@ -45,6 +45,9 @@ WARNINGS = "tfserve.warnings"
 ORIGIN_HEADERS = "tfserve.origin_headers"
 """The key of a scope for headers of its response that the `send` of the application adds otherwise."""
 
+CHECK_SENDER = "tfserve.check_sender"
+"""The key of a scope for a coroutine function that raises an error if the sender may not get a response any more."""
+
 #: number of error responses of this process by API and status
 error_counts: dict[str, dict[str, int]] = {}
 
@@ -85,6 +88,9 @@ async def send_json(
 
 async def send_bytes(scope: Scope, send: Send, content: bytes, *, status: int, headers: Sequence[Header]) -> None:
     """Send a complete response of any type, in one write if the connection supports it."""
+    check = scope.get(CHECK_SENDER)
+    if check is not None:
+        await check()
     headers = ((b"content-length", str(len(content)).encode()), *headers)
     connection: HttpConnection | None = scope.get(CONNECTION)
     if connection is not None and CLOSE not in headers:

@@ -20,10 +20,11 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from tfserve.access.principals import ANONYMOUS, PRINCIPAL, Scope
 from tfserve.db.models import User
-from tfserve.errors import Forbidden
+from tfserve.errors import Forbidden, Overloaded
 from tfserve.ipc.messages import CheckPasswordLink, SetPassword
 from tfserve.web.access.audit_log import OK
 from tfserve.web.access.authentication import DOCS
+from tfserve.web.access.password_checks import PasswordChecks
 from tfserve.web.database_reads import read
 from tfserve.web.pages.middleware import error_page, refused
 from tfserve.web.pages.sessions import principal_of
@@ -83,10 +84,17 @@ async def log_in(request: ASGIRequest) -> HttpResponseBase:
     if request.method != "POST":
         return await _form(request, next_path=next_path)
     name, password = request.POST.get("username", ""), request.POST.get("password", "")
-    user = await read(lambda: authenticate(request, username=name, password=password))
-    if user is None:
-        await request.scope["failed_attempts"].note("wrong password")
-        return await _form(request, next_path=next_path, problem="Wrong user name or password.", status=401)
+    checks: PasswordChecks = request.scope["password_checks"]
+    try:
+        async with checks.attempt():
+            user = await checks.run(lambda: read(lambda: authenticate(request, username=name, password=password)))
+            if user is None:
+                await request.scope["failed_attempts"].note("wrong password")
+                return await _form(request, next_path=next_path, problem="Wrong user name or password.", status=401)
+    except Overloaded as error:
+        response = await _form(request, next_path=next_path, problem=error.message, status=429)
+        response.headers["Retry-After"] = "5"
+        return response
     await read(login, request, user, BACKEND)
     request.scope["audit"].write("log_in", OK, who=name)
     return HttpResponseRedirect(next_path)
@@ -115,8 +123,9 @@ async def set_password(request: ASGIRequest) -> HttpResponseBase:
         validate_password(password)
     except ValidationError as error:
         return await _password_form(request, code, error.messages)
-    hashed = await asyncio.to_thread(make_password, password)
     try:
+        await request.scope["line"].ask(CheckPasswordLink(code=code))  # first, because a hash takes long
+        hashed = await asyncio.to_thread(make_password, password)
         await request.scope["line"].ask(SetPassword(code=code, password_hash=hashed))
     except Forbidden as error:
         return await _refused_link(request, error.message)

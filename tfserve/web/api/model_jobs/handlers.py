@@ -41,6 +41,7 @@ from tfserve.web.api.workspace.reading import JOB_ID, MAX_WAIT_S, OFFSET, WAIT, 
 from tfserve.web.database_reads import read
 
 ENDPOINTS = EndpointTable(Format.ENVELOPE, Scope.PREDICT, Tag.BATCHES)
+FOR_EVERY_SCOPE = EndpointTable(Format.ENVELOPE, None, Tag.BATCHES)
 
 OF_WORKSPACE = "workspace:"
 MEDIA = {"jsonl": "application/jsonl", "csv": "text/csv; charset=utf-8"}
@@ -164,14 +165,18 @@ async def cancel_job_by_id(context: Context, request: Request) -> dict[str, Any]
         return await _cancel(context, await read(reads.job_by_id, job_id(request)))
 
 
-@ENDPOINTS.get(
+@FOR_EVERY_SCOPE.get(
     "/callbacks/secret",
     Secret,
     summary="get the secret that signs the callbacks of your jobs",
     returns="{secret}: the key of the HMAC in X-TFserve-Signature; each token has its own",
 )
 async def get_callback_secret(context: Context, _: Request) -> Secret:
+    """Jobs of every scope may have callbacks, also trainings."""
     return Secret(await context.line.ask(GetCallbackSecret(owner=PRINCIPAL.get().owner)))
+
+
+ENDPOINTS += FOR_EVERY_SCOPE
 
 
 # --- parts

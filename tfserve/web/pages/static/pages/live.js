@@ -9,6 +9,7 @@ const LABELS = {
   connecting: "Connecting",
   stopping: "The server is stopping",
   disconnected: "Disconnected, reconnecting",
+  ended: "Your session has ended. Log in in another tab",
 };
 
 const connection = document.getElementById("connection");
@@ -71,6 +72,13 @@ function refetch() {
 
 // What a person does on the page is visible at once, also where it causes no event.
 document.addEventListener("acted", refetch);
+
+// The person has logged out in another tab, or the session has expired. The page continues when the person returns to it.
+document.addEventListener("htmx:responseError", ({ detail }) => {
+  if (detail.xhr.status !== 401) return;
+  disconnect();
+  show("ended");
+});
 
 // The page sends the versions of the parts that it shows, and gets those that differ.
 document.addEventListener("htmx:configRequest", (event) => {

@@ -1,13 +1,22 @@
 // Sends a file, or a Blob, and reports the progress, which `fetch` can't.
 
-import { failureOf, parsed, Refused } from "./api.js";
+import { csrfToken, failureOf, mayTryAgain, parsed, Refused } from "./api.js";
 
 // Resolves to the response's JSON (the `result` of an envelope); `onProgress` gets a share from 0 to 1.
-export function sendFile(method, path, body, onProgress = () => {}) {
+export async function sendFile(method, path, body, onProgress = () => {}) {
+  try {
+    return await sendOnce(method, path, body, onProgress);
+  } catch (refused) {
+    if (!(await mayTryAgain(refused.status, refused.failure))) throw refused;
+    return sendOnce(method, path, body, onProgress);
+  }
+}
+
+function sendOnce(method, path, body, onProgress) {
   const request = new XMLHttpRequest();
   request.open(method, path);
   request.setRequestHeader("Accept", "application/json");
-  const csrf = document.querySelector("meta[name=csrf]")?.content;
+  const csrf = csrfToken();
   if (csrf) request.setRequestHeader("X-CSRFToken", csrf);
   request.setRequestHeader("Content-Type", "application/octet-stream");
   request.upload.addEventListener("progress", ({ loaded, total }) => onProgress(total ? loaded / total : 0));

@@ -1,0 +1,46 @@
+"""What a person can do about a connection that could not be used."""
+
+from __future__ import annotations
+
+import ssl
+
+import httpx
+
+CA_HINT = (
+    "Name the CA that signed it, or the certificate itself if it signed itself: ca_file (--ca-file, TFSERVE_CA_FILE)."
+)
+NAME_HINT = "Use a name or an address that the certificate has."
+CLIENT_HINT = (
+    "The server requires a certificate of the client: certificate"
+    " (--client-cert and --client-key, TFSERVE_CLIENT_CERT)."
+)
+HTTP_HINT = "The server seems not to use TLS: its address begins with http:// then."
+HTTPS_HINT = "If the server uses TLS, its address begins with https://."
+
+
+def hint_about(url: str, error: BaseException) -> str:
+    """A sentence, or nothing if the error says enough."""
+    found = _ssl_error(error)
+    if isinstance(found, ssl.SSLCertVerificationError):
+        return NAME_HINT if "mismatch" in found.verify_message else CA_HINT
+    text = str(found or error).lower()
+    if "certificate_required" in text or "certificate required" in text:
+        return CLIENT_HINT
+    if "wrong_version_number" in text or "record layer failure" in text or "packet length" in text:
+        return HTTP_HINT
+    if (
+        isinstance(error, httpx.RemoteProtocolError)
+        and url.startswith("http:")
+        and "without sending a response" in text
+    ):
+        return HTTPS_HINT
+    return ""
+
+
+def _ssl_error(error: BaseException | None) -> ssl.SSLError | None:
+    """The error of the SSL library that caused it."""
+    while error is not None:
+        if isinstance(error, ssl.SSLError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
