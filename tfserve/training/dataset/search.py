@@ -96,6 +96,8 @@ class Search:
         self.empty_classes: dict[str, Path] = {}
         #: folder → the archive that was unpacked into it
         self.unpacked: dict[Path, Path] = {}
+        #: folders that no reader sees
+        self.left_out: set[Path] = set()
         #: link next to unpacked files → the file in the project that it leads to
         self.linked: dict[Path, Path] = {}
         self._work = work
@@ -131,7 +133,10 @@ class Search:
             problem = f"{folder} can't be read: {error.strerror}."
             self.problems += [] if problem in self.problems else [problem]
             return []
-        return sorted(visible, key=lambda entry: entry.name)
+        return sorted(
+            (entry for entry in visible if not self.left_out or Path(entry.path) not in self.left_out),
+            key=lambda entry: entry.name,
+        )
 
     def folders(self, folder: Path) -> list[Path]:
         """The folders in a folder that may be read and whose names are UTF-8."""

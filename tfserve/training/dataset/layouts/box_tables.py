@@ -97,12 +97,14 @@ class _Table:
         self._search, self._name, self._path = search, search.name(path), path
         self._columns, self._index, self._found, self._marked = columns, index, found, marked
         self._missing: set[str] = set()
+        self._by_number = False
 
     def add(self, cells: Sequence[Sequence[str]], above: int) -> None:
         """`above` is the number of rows above these."""
         if self._columns.label < 0:
             self._found.remarks.append(f"{self._name} has no column of classes, so all boxes are of one: {OBJECT!r}.")
         first = 1 if self._columns.has_header else 0
+        self._by_number = tables.are_numbers([_cell(row, self._columns.file) for row in cells[first:]])
         for number, row in enumerate(cells[first:], start=above + first + 1):
             if any(cell.strip() for cell in row):
                 self._add_row(row, tables.place(self._search, self._path, number))
@@ -110,8 +112,7 @@ class _Table:
     def _add_row(self, row: Sequence[str], where: str) -> None:
         columns = self._columns
         name = _cell(row, columns.file)
-        file = self._index.find(name, self._path.parent) if name else None
-        file = file or self._index.find(label_studio.local(name), self._path.parent)
+        file = self._file_of(name)
         if file is None:
             if name not in self._missing:
                 self._missing.add(name)
@@ -130,6 +131,11 @@ class _Table:
         else:
             marked.boxes.append(RawBox(label, columns.to_sides(*numbers), where))
 
+    def _file_of(self, name: str) -> Path | None:
+        file = self._index.find(name, self._path.parent) if name else None
+        file = file or self._index.find(label_studio.local(name), self._path.parent)
+        return self._index.numbered(name) if file is None and self._by_number else file
+
     def _size(self, row: Sequence[str]) -> tuple[int, int] | None:
         width, height = (_number(_cell(row, column)) for column in self._columns.size)
         return size_of(width, height)
@@ -145,6 +151,8 @@ def _columns(cells: Sequence[Sequence[str]], index: ImageIndex, path: Path) -> _
     """None for a table of something else."""
     header = [cell.strip() for cell in cells[0]]
     file, has_header = tables.file_column(header, [list(row) for row in cells], index, path.parent)
+    if file < 0:
+        file, has_header = tables.number_column(header, cells, index), True
     if file < 0:
         return None
     return _named_columns(header, file) if has_header else _columns_of_retinanet(cells, file)

@@ -20,6 +20,7 @@ from tfserve.training.dataset.layouts import (
     labelled_tables,
     labelme,
     mask_pairs,
+    program_folders,
     tables,
     via_masks,
     yolo_masks,
@@ -97,6 +98,7 @@ def _found(search: Search, find: Callable[[], T | None], accepted: str) -> T | N
 def _classified(search: Search, groups: str) -> Classified | None:
     if not search.root.is_dir():
         return None
+    program_folders.leave_out(search, are_classes=True)
     index = ImageIndex(search.root, search.below(search.root, image_reading.SUFFIXES))
     found = tables.read_all(search, index, groups)
     columns = [name for table in found for name in table.header]
@@ -149,6 +151,7 @@ def _by_names(search: Search, index: ImageIndex, found: Sequence[tables.Table]) 
 def _segmented(search: Search) -> Segmented | None:
     if not search.root.is_dir():
         return None
+    program_folders.leave_out(search, are_classes=False)
     index = ImageIndex(search.root, search.below(search.root, image_reading.SUFFIXES))
     readers = (_from_coco, _from_labelme, _from_via, _from_yolo, _from_masks)
     return attempts.most_usable(search, [Reader(partial(read, search, index), _usable_masks) for read in readers])
