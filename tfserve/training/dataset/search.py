@@ -39,7 +39,7 @@ SYSTEM_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume
 
 NOTE_SUFFIXES = (
     ".txt", ".json", ".xml", ".csv", ".tsv", ".md", ".yaml", ".yml", ".html", ".ini", ".db", ".pdf", ".jsonl",
-    ".ndjson",
+    ".ndjson", ".manifest", ".labels",
 )  # fmt: skip
 OTHER_SUFFIXES = (
     *NOTE_SUFFIXES, ".zip", ".gz", ".tar", ".tgz", ".npy", ".npz", ".h5", ".pth", ".onnx", ".tflite", ".mp4", ".mov",

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import msgspec
 
 from tfserve.training.dataset.box_files import Annotations, Marked, RawBox, Sides, size_of
-from tfserve.training.dataset.layouts import class_codes, json_boxes, json_records, label_studio, tables
+from tfserve.training.dataset.layouts import class_codes, json_boxes, json_records, tables
 from tfserve.training.dataset.layouts.image_index import ImageIndex
 from tfserve.training.dataset.layouts.parts import part_of, part_of_path
 from tfserve.training.dataset.search import Search, same_form, words
@@ -40,6 +40,8 @@ _HEIGHT = words("h height bbox_h bbox_height box_height")
 _BOX = words("bbox box bounding_box boundingbox bboxes")
 _LABEL = tables.LABEL_HEADERS | words("name object object_name")
 _IMAGE_WIDTH, _IMAGE_HEIGHT = words("image_width img_width imagewidth"), words("image_height img_height imageheight")
+_AUTOML_SIDES = (3, 4, 7, 8)
+"""Columns of two opposite corners in Google AutoML's tables: set, image, class, and the corners clockwise."""
 _WITHOUT_HEADER = 6
 """Columns of RetinaNet's tables: image, left, top, right, bottom, class."""
 
@@ -133,7 +135,6 @@ class _Table:
 
     def _file_of(self, name: str) -> Path | None:
         file = self._index.find(name, self._path.parent) if name else None
-        file = file or self._index.find(label_studio.local(name), self._path.parent)
         return self._index.numbered(name) if file is None and self._by_number else file
 
     def _size(self, row: Sequence[str]) -> tuple[int, int] | None:
@@ -155,6 +156,8 @@ def _columns(cells: Sequence[Sequence[str]], index: ImageIndex, path: Path) -> _
         file, has_header = tables.number_column(header, cells, index), True
     if file < 0:
         return None
+    if not has_header and (columns := _columns_of_automl(cells, file)):
+        return columns
     return _named_columns(header, file) if has_header else _columns_of_retinanet(cells, file)
 
 
@@ -195,6 +198,15 @@ def _columns_of_retinanet(cells: Sequence[Sequence[str]], file: int) -> _Columns
     if file or not rows or sum(fits) < len(rows) / 2:
         return None
     return _Columns(0, (1, 2, 3, 4), _from_corners, 5, has_header=False)
+
+
+def _columns_of_automl(cells: Sequence[Sequence[str]], file: int) -> _Columns | None:
+    """`TRAIN,gs://…/a.jpg,cup,left,top,,,right,bottom,,`: two or four corners. An image without objects has no more."""
+    rows = [row for row in cells[: tables.SAMPLE] if any(_cell(row, column) for column in range(3, 11))]
+    fits = [_numbers([_cell(row, column) for column in _AUTOML_SIDES]) is not None for row in rows]
+    if file != 1 or not rows or sum(fits) < len(rows) / 2:
+        return None
+    return _Columns(1, _AUTOML_SIDES, _from_corners, 2, split=0, has_header=False)
 
 
 def _from_corners(left: float, top: float, right: float, bottom: float) -> Sides:

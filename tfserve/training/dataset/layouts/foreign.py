@@ -22,7 +22,7 @@ IMAGES = words(
     " .fit .czi .lif .nd2 .svs .dng .cr2 .cr3 .nef .arw .orf .rw2 .raf .pef .srw"
 )
 SHEETS = words(".xlsx .xls .ods .numbers")
-PACKED = words(".7z .rar .xz .bz2 .zst .tbz2 .txz")
+PACKED = words(".7z .rar .xz .bz2 .zst .tbz2 .txz .tm")
 _ADVICE = (
     (ARRAYS, "hold arrays or records, which are not read: write each image to a PNG or JPEG file, in a folder for each"
              " class or with a table of files and labels"),
@@ -32,9 +32,14 @@ _ADVICE = (
     (SHEETS, "are spreadsheets, which are not read: save them as CSV"),
     (PACKED, "are archives that are not read: unpack them, or pack the images as .zip or .tar.gz"),
 )  # fmt: skip
-_IDX = re.compile(r"-(images|labels)[-.]idx\d-ubyte(\.gz)?$")
+_IDX = re.compile(
+    r"-(images|labels)[-.]idx\d-ubyte(\.gz)?$|\.tfrecords?-\d+|(^|/)(data_batch_\d|test_batch|batches\.meta)$"
+)
+"""MNIST, TensorFlow Datasets and CIFAR: names of arrays whose suffix says nothing."""
+_PIECE = re.compile(r"\.(zip|7z|tar)\.\d{3}$|\.z\d\d$", re.IGNORECASE)
 _CVAT = re.compile(r"<annotations>.{0,5000}?<(image|track)\b", re.DOTALL)
 _LABEL_STUDIO = re.compile(r'"from_name"\s*:')
+_FIFTYONE = re.compile(r'"_cls"\s*:')
 _SUPERVISELY = re.compile(r'"classTitle"\s*:|"geometryType"\s*:')
 _RUN_LENGTHS = re.compile(r"encodedpixels|\brle\b", re.IGNORECASE)
 _RESULTS = re.compile(r'\A\s*\[\s*\{[^{}]*"image_id"')
@@ -43,7 +48,9 @@ _KITTI = re.compile(r"^[A-Za-z_]+ -?\d+(\.\d+)? -?\d+ -?\d+(\.\d+)?( -?\d+(\.\d+
 _PROGRAMS = (
     (".xml", _CVAT, "is CVAT's own format, which is not read: export the task as COCO 1.0 or Pascal VOC"),
     (".json", _LABEL_STUDIO, "is Label Studio's own format: export the project as COCO, YOLO or Pascal VOC, or, for"
-                             " classes of whole images, as JSON-MIN or CSV"),
+                             " classes of whole images, as JSON-MIN or CSV, or, for brushes, as PNG masks"),
+    (".json", _FIFTYONE, "is FiftyOne's own format, which is not read: export the dataset as COCO or YOLO, or as"
+                         " FiftyOneImageClassificationDataset"),
     (".json", _SUPERVISELY, "is Supervisely's own format, which is not read: export the project as COCO or YOLO"),
     (".csv", _RUN_LENGTHS, "has run lengths, which are not read from tables: write a PNG mask with the name of each"
                            " image"),
@@ -66,6 +73,8 @@ def _by_suffix(names: Sequence[str]) -> Iterator[str]:
         fitting = [name for name in names if Path(name).suffix.lower() in suffixes]
         if suffixes is ARRAYS:
             fitting += [name for name in names if _IDX.search(name)]
+        if suffixes is PACKED:
+            fitting += [name for name in names if _PIECE.search(name)]
         if fitting:
             yield f"{len(fitting)} files ({fitting[0]}{', …' if len(fitting) > 1 else ''}) {advice}"
 

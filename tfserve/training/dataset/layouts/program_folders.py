@@ -18,7 +18,7 @@ MAX_LEVELS = 4
 """The folders of classes are at most this deep: `archive/images/train/<class>`."""
 NEVER_DATA = words(
     "runs wandb mlruns lightning_logs tb_logs tensorboard checkpoints checkpoint predictions prediction predict preds"
-    " inference thumbs thumbnails _thumbs venv env site-packages trash recycled"
+    " inference models unlabelled unlabeled thumbs thumbnails _thumbs venv env site-packages trash recycled"
 )
 """In lower case: these have neither images nor annotations of a data set."""
 RARELY_CLASSES = words("output outputs result results weights backup backups export exports cache tmp temp previews")

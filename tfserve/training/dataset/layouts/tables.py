@@ -33,9 +33,14 @@ FILE_HEADERS = words(
 LABEL_HEADERS = words(
     "label labels class classes class_name classname class_label category categories category_name target targets"
     " tag annotation species breed type y label_name labelname truth ground_truth diagnosis dx disease genus"
-    " class_id classid label_id category_id klasse bezeichnung choice choices display_name displayname"
+    " class_id classid label_id category_id klasse bezeichnung choice choices display_name displayname tag_name tagname"
 )
-SPLIT_HEADERS = words("split set subset partition part fold data_set dataset usage phase")
+SPLIT_HEADERS = words(
+    "split set subset partition part fold data_set dataset usage phase ml_use aiplatform.googleapis.com/ml_use"
+)
+UNCERTAIN_SPLIT_HEADERS = words("category type")
+"""Columns of labels, or, with nothing but parts of a split, those of Edge Impulse."""
+
 GROUP_HEADERS = words(
     "group groups group_id scene scene_id patient patient_id subject subject_id series series_id video video_id"
     " location sequence session site"
@@ -148,6 +153,8 @@ def _table(path: Path, index: ImageIndex, groups: str) -> Table | None:
         table.header += [""] * (width - len(table.header))
     others = [column for column in range(width) if column != file and not _is_row_number(table.header, column)]
     table.split = _column(table, others, SPLIT_HEADERS, all_parts=True)
+    if table.split < 0:
+        table.split = _column(table, others, UNCERTAIN_SPLIT_HEADERS, all_parts=True)
     table.group = _column(table, others, frozenset({groups.lower()}), exact=True)
     if table.group < 0 and groups == "auto":
         table.group = _column(table, others, GROUP_HEADERS)
@@ -237,11 +244,16 @@ def file_column(header: list[str], rows: list[list[str]], index: ImageIndex, nea
 
     named = [column for column, name in enumerate(header) if plain(name) in FILE_HEADERS]
     shares = {column: sum(names_file(row, column) for row in rows[1 : SAMPLE + 1]) for column in range(len(header))}
-    best = max(shares, key=lambda column: (shares[column], column in named))
+    best = max(shares, key=lambda column: (shares[column], _has_suffix(rows, column), column in named))
     if shares[best]:
         return best, not names_file(rows[0], best)
     is_table = named and any(plain(name) in LABEL_HEADERS for name in header)
     return (named[0], True) if is_table and _names_images(rows, named[0]) else (-1, False)
+
+
+def _has_suffix(rows: Sequence[Sequence[str]], column: int) -> bool:
+    """Whether the first row of a column has the name of an image: numbers of rows may look like names without one."""
+    return any(column < len(row) and row[column].strip().lower().endswith(image_reading.SUFFIXES) for row in rows[1:2])
 
 
 def number_column(header: Sequence[str], rows: Sequence[Sequence[str]], index: ImageIndex) -> int:
