@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from layout_projects import class_folders, counts, examined, good, parts, pictures
+from layout_projects import blocks, class_folders, counts, examined, good, palette_mask, parts, pictures
 from test_box_formats import draw, objects
 from test_box_formats import found as found_boxes
 from test_box_formats import good as good_boxes
@@ -114,6 +114,13 @@ EXPORTS = {
             name: [{"label": _label(n), "x": 10, "y": 5, "width": 20, "height": 10}] for n, name in enumerate(NAMES)
         }}
     ),
+    "makesense.csv": "\n".join(_of_each(lambda n, name: f"{_label(n)},10,5,20,10,{name},60,40")),
+    "_annotations.json": json.dumps(
+        {"version": "1.0", "labels": LABELS, "annotations": {
+            name: [{"x": 10 / 60, "y": 5 / 40, "x2": 0.5, "y2": 15 / 40, "label": _label(n)}]
+            for n, name in enumerate(NAMES)
+        }}
+    ),
     "images.json": json.dumps(
         _of_each(
             lambda n, name: {
@@ -181,3 +188,47 @@ def test_a_class_called_logs_in_an_archive_is_a_class(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "p" / "wood.tar", "w") as archive:
         archive.add(tmp_path / "wood", "wood/train")
     assert counts(good(tmp_path / "p")) == {"logs": 3, "planks": 3}
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "program"),
+    [
+        ("export.ndjson", '{"data_row": {"external_id": "a.jpg"}}', "Labelbox"),
+        ("x-export.json", '{"assets": {"1": {"regions": [{"boundingBox": {}}]}}}', "VoTT"),
+        ("a.json", '{"item": {"name": "a.jpg"}, "annotations": [{"bounding_box": {}}]}', "V7 Darwin"),
+        ("captions.json", '{"annotations": [{"caption": "a cup"}]}', "captions"),
+        ("samples.json", '{"samples": [{"_cls": "Detection"}]}', "FiftyOne"),
+        ("labelTxt/a.txt", "gsd:0.1\n1 1 9 1 9 9 1 9 plane 0\n", "DOTA"),
+    ],
+)
+def test_other_formats_are_named_in_the_error(tmp_path: Path, file: str, text: str, program: str) -> None:
+    draw(tmp_path / "p" / "photos", *NAMES)
+    (tmp_path / "p" / file).parent.mkdir(exist_ok=True)
+    (tmp_path / "p" / file).write_text(text)
+    only(found_boxes(tmp_path / "p").problems, file, program)
+
+
+def test_parts_inside_of_class_folders_are_a_split_if_all_images_are_in_one(tmp_path: Path) -> None:
+    for name in LABELS:
+        pictures(tmp_path / "p" / name / "train", 4)
+        pictures(tmp_path / "p" / name / "test", 2, first=10)
+    found = good(tmp_path / "p")
+    assert parts(found) == {"test": 4, "train": 8}
+    assert found.layout == "<class>/<part>/<image> (train 8, test 4)"
+    pictures(tmp_path / "p" / "cat", 1, first=20)
+    assert parts(good(tmp_path / "p")) == {"": 13}
+
+
+@pytest.mark.parametrize(("image", "mask"), [("image", "mask"), ("file_name", "mask_file_name")])
+def test_a_table_may_pair_images_with_masks(tmp_path: Path, image: str, mask: str) -> None:
+    project = tmp_path / "p"
+    photos = pictures(project / "photos", 8)
+    lines = []
+    for number, path in enumerate(photos):
+        palette_mask(project / "drawn" / f"z{number}.png", blocks(0, 1, 2))
+        lines.append(f"photos/{path.name},drawn/z{number}.png,{'train' if number < 6 else 'val'}")
+    (project / "pairs.csv").write_text("\n".join([f"{image},{mask},split", *lines, "photos/gone.png,drawn/z1.png,val"]))
+    found = good(project, "segmentation")
+    assert found.layout == "a table of images and masks: pairs.csv"
+    assert parts(found) == {"train": 6, "validation": 2}
+    assert [each.reason for each in found.skipped] == ["missing: named in pairs.csv, line 10"]

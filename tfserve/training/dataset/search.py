@@ -16,7 +16,7 @@ from tfserve.errors import Invalid
 from tfserve.runtimes import image_files
 from tfserve.runtimes.image_files import WHITE
 from tfserve.training.dataset import image_reading
-from tfserve.training.dataset.dataset_index import ImageFile, Skipped
+from tfserve.training.dataset.dataset_index import TWIN, ImageFile, Skipped
 from tfserve.training.dataset.image_reading import Bad
 from tfserve.training.dataset.project_folders import FEEDBACK, MODELS, Bounds, results_folder
 
@@ -31,7 +31,7 @@ IGNORED_FOLDERS = frozenset(
 """Names, in lower case, of folders at the top that are not part of a data set."""
 
 UNLABELLED = "a test image without a label"
-EXPECTED = ("the same image as", UNLABELLED)
+EXPECTED = (TWIN, UNLABELLED)
 """Beginnings of the reasons for which files may be left out in any number."""
 
 SYSTEM_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"})
@@ -250,7 +250,7 @@ class Search:
         elif twin.label != label:
             self._twins.append(f"{self.project / twin.path} and {file.path}")
         else:
-            self.skip(file.path, f"the same image as {twin.path}")
+            self.skip(file.path, f"{TWIN} {twin.path}")
         return None
 
 

@@ -40,10 +40,6 @@ _HEIGHT = words("h height bbox_h bbox_height box_height")
 _BOX = words("bbox box bounding_box boundingbox bboxes")
 _LABEL = tables.LABEL_HEADERS | words("name object object_name")
 _IMAGE_WIDTH, _IMAGE_HEIGHT = words("image_width img_width imagewidth"), words("image_height img_height imageheight")
-_AUTOML_SIDES = (3, 4, 7, 8)
-"""Columns of two opposite corners in Google AutoML's tables: set, image, class, and the corners clockwise."""
-_WITHOUT_HEADER = 6
-"""Columns of RetinaNet's tables: image, left, top, right, bottom, class."""
 
 
 class _Columns(NamedTuple):
@@ -156,9 +152,9 @@ def _columns(cells: Sequence[Sequence[str]], index: ImageIndex, path: Path) -> _
         file, has_header = tables.number_column(header, cells, index), True
     if file < 0:
         return None
-    if not has_header and (columns := _columns_of_automl(cells, file)):
-        return columns
-    return _named_columns(header, file) if has_header else _columns_of_retinanet(cells, file)
+    if has_header:
+        return _named_columns(header, file)
+    return next((columns for each in _WITHOUT_HEADERS if (columns := _columns_of(each, cells, file))), None)
 
 
 def _named_columns(header: Sequence[str], file: int) -> _Columns | None:
@@ -181,7 +177,7 @@ def _sides_columns(plain: Sequence[str]) -> tuple[tuple[int, ...], _ToSides] | N
     every = range(len(plain))
     for names, to_sides in (
         ((_LEFT, _TOP, _RIGHT, _BOTTOM), _from_corners), ((_CENTRE_X, _CENTRE_Y, _WIDTH, _HEIGHT), _from_centre),
-        ((_X, _Y, _WIDTH, _HEIGHT), _as_given),
+        ((_X, _Y, _WIDTH, _HEIGHT), _as_given), ((_X, _Y, _RIGHT, _BOTTOM), _from_corners),
     ):  # fmt: skip
         columns: list[int] = []
         for each in names:
@@ -192,21 +188,14 @@ def _sides_columns(plain: Sequence[str]) -> tuple[tuple[int, ...], _ToSides] | N
     return ((box,), _as_given) if box >= 0 else None
 
 
-def _columns_of_retinanet(cells: Sequence[Sequence[str]], file: int) -> _Columns | None:
-    rows = [row for row in cells[: tables.SAMPLE] if any(_cell(row, column) for column in range(1, _WITHOUT_HEADER))]
-    fits = [len(row) == _WITHOUT_HEADER and _numbers(row[1:5]) is not None and bool(row[5].strip()) for row in rows]
-    if file or not rows or sum(fits) < len(rows) / 2:
-        return None
-    return _Columns(0, (1, 2, 3, 4), _from_corners, 5, has_header=False)
-
-
-def _columns_of_automl(cells: Sequence[Sequence[str]], file: int) -> _Columns | None:
-    """`TRAIN,gs://…/a.jpg,cup,left,top,,,right,bottom,,`: two or four corners. An image without objects has no more."""
-    rows = [row for row in cells[: tables.SAMPLE] if any(_cell(row, column) for column in range(3, 11))]
-    fits = [_numbers([_cell(row, column) for column in _AUTOML_SIDES]) is not None for row in rows]
-    if file != 1 or not rows or sum(fits) < len(rows) / 2:
-        return None
-    return _Columns(1, _AUTOML_SIDES, _from_corners, 2, split=0, has_header=False)
+def _columns_of(form: _Columns, cells: Sequence[Sequence[str]], file: int) -> _Columns | None:
+    """The form, if most rows with a box have four numbers and a class where it says. Others have no box."""
+    rows = [row for row in cells[: tables.SAMPLE] if any(_cell(row, column) for column in form.sides)]
+    fits = [
+        _numbers([_cell(row, column) for column in form.sides]) is not None and bool(_cell(row, form.label))
+        for row in rows
+    ]
+    return form if file == form.file and rows and sum(fits) >= len(rows) / 2 else None
 
 
 def _from_corners(left: float, top: float, right: float, bottom: float) -> Sides:
@@ -245,3 +234,12 @@ def _numbers(given: Sequence[str]) -> Sides | None:
     if len(numbers) != 4 or len(texts) != 4:
         return None
     return numbers[0], numbers[1], numbers[2], numbers[3]
+
+
+_WITHOUT_HEADERS = (
+    _Columns(0, (1, 2, 3, 4), _from_corners, 5, has_header=False),
+    _Columns(1, (3, 4, 7, 8), _from_corners, 2, split=0, has_header=False),
+    _Columns(5, (1, 2, 3, 4), _as_given, 0, size=(6, 7), has_header=False),
+)
+"""Tables without a header: RetinaNet (image, left, top, right, bottom, class), Google AutoML (set, image, class, and
+two or four corners clockwise), makesense.ai (class, x, y, width, height, image, and the image's width and height)."""
