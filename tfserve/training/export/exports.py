@@ -164,7 +164,7 @@ class Trial:
 
 def _as_graph(network: Any) -> Compute:
     """One call of a network; layer by layer, as Keras does it otherwise, takes several times as long."""
-    function = tf.function(lambda images: network(images, training=False))
+    function = tf.function(lambda images: network(images, training=False), autograph=False)
 
     def compute(images: Array) -> Array:
         _ = network  # TensorFlow frees the variables with it
@@ -216,7 +216,7 @@ def onnx_session(network: Any, card: dict[str, Any], path: Path, outputs: Callab
     except ImportError as error:
         raise RuntimeError(f"{error.name} is not installed: pip install tf2onnx onnxruntime") from error
     images = tf.TensorSpec(network.input_shape, tf.float32, name="images")
-    function = tf.function(outputs, input_signature=[images])
+    function = tf.function(outputs, input_signature=[images], autograph=False)
     model, _ = tf2onnx.convert.from_function(function, input_signature=[images])
     onnx.helper.set_model_props(model, _properties(card))
     path.write_bytes(model.SerializeToString())
