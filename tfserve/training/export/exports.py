@@ -269,9 +269,9 @@ def _difference(given: Sequence[Array], expected: Sequence[Array]) -> tuple[floa
 
 def _same_classes(one: Array, original: Array) -> Array:
     """Where the classes are the same, or as good as tied in the original: rounding decides between those."""
-    given, wanted = _classes(one), _classes(original)
-    same = np.asarray(given == wanted)
-    if original.dtype.kind != "f" or given.shape != wanted.shape:
+    given, right = _classes(one), _classes(original)
+    same = np.asarray(given == right)
+    if original.dtype.kind != "f" or given.shape != right.shape:
         return same
     chosen = np.clip(given.astype(np.int64), 0, original.shape[-1] - 1)
     chance = np.take_along_axis(original, chosen[..., np.newaxis], axis=-1)[..., 0]

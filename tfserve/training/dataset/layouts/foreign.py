@@ -63,7 +63,7 @@ _PROGRAMS = (
     (".json", _LABELBOX, _OTHER_JSON.format("Labelbox")),
     (".json", _VOTT, "is VoTT's own format, which is not read: export the project as CSV or Pascal VOC"),
     (".json", _DARWIN, _OTHER_JSON.format("V7 Darwin")),
-    (".json", _CAPTIONS, "has COCO's captions, which are no labels: use the file with the instances"),
+    (".json", _CAPTIONS, "has COCO's captions, which are not labels: use the file with the instances"),
     (".json", _PANOPTIC, "is in COCO's panoptic format, which is not read: use the file with the instances"),
     (".txt", _DOTA, "is in the format of DOTA, which is not read: convert it to YOLO with outlines"),
     (".csv", _RUN_LENGTHS, "has run lengths, which are not read from tables: write a PNG mask with the name of each"
