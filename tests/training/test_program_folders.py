@@ -30,6 +30,17 @@ def test_a_folder_with_such_a_name_is_a_class_unless_there_are_enough_others(tmp
     assert counts(good(class_folders(tmp_path / "q" / "output", THREE).parent)) == THREE
 
 
+@pytest.mark.parametrize(("inside", "is_class"), [("notes/a.txt", True), ("0f31/metrics.json", False)])
+def test_a_folder_called_models_is_a_class_unless_it_has_results(tmp_path: Path, inside: str, is_class: bool) -> None:
+    base = class_folders(tmp_path / "p" / "archive", [*THREE, "models"])
+    pictures(base / "trash", 3)
+    path = base / "models" / inside
+    path.parent.mkdir()
+    path.write_text("{}")
+    expected = THREE | {"trash": 3} | ({"models": 3} if is_class else {})
+    assert counts(good(tmp_path / "p")) == expected
+
+
 def test_predictions_of_earlier_runs_are_no_boxes(tmp_path: Path) -> None:
     project = tmp_path / "p"
     names = [f"{number:03}.jpg" for number in range(12)]

@@ -12,17 +12,20 @@ from pathlib import Path
 from tfserve.training.dataset import image_reading
 from tfserve.training.dataset.layouts import roles
 from tfserve.training.dataset.layouts.parts import part_of
+from tfserve.training.dataset.project_folders import MODELS
 from tfserve.training.dataset.search import Search, words
 
 MAX_LEVELS = 4
 """The folders of classes are at most this deep: `archive/images/train/<class>`."""
 NEVER_DATA = words(
-    "runs wandb mlruns lightning_logs tb_logs tensorboard checkpoints checkpoint predictions prediction predict preds"
-    " inference models unlabelled unlabeled thumbs thumbnails _thumbs venv env site-packages trash recycled"
+    "runs wandb mlruns lightning_logs tb_logs tensorboard checkpoints predictions preds inference thumbs thumbnails"
+    " _thumbs venv site-packages"
 )
-"""In lower case: these have neither images nor annotations of a data set."""
-RARELY_CLASSES = words("output outputs result results weights backup backups export exports cache tmp temp previews")
+"""In lower case: these have neither images nor annotations of a data set. No words for things: `trash` is a class."""
+RARELY_CLASSES = words("output outputs result results backup backups export exports cache tmp temp previews")
 """In lower case: these may have annotations, so only a classification leaves them out."""
+RESULTS = ("latest", "*/metrics.json")
+"""In the folder `models` of a project that this server has trained on."""
 MIN_OTHERS = 2
 
 
@@ -45,8 +48,8 @@ def leave_out(search: Search, *, are_classes: bool) -> None:
 
 
 def _below(search: Search, folder: Path, names: Set[str], levels: int) -> list[Path]:
-    inner = search.data_folders(folder)
-    written = [path for path in inner if path.name.lower() in names]
+    inner = search.data_folders(folder) if folder == search.root else search.folders(folder)
+    written = [path for path in inner if path.name.lower() in names or _has_results(path)]
     others = [path for path in inner if path not in written and _has_images(search, path)] if written else inner
     is_certain = len(others) >= MIN_OTHERS or any(roles.is_role(path.name) for path in others)
     found = written if is_certain else []
@@ -55,6 +58,10 @@ def _below(search: Search, folder: Path, names: Set[str], levels: int) -> list[P
             if path not in found and (len(inner) == 1 or roles.is_role(path.name)):
                 found = found + _below(search, path, names, levels - 1)
     return found
+
+
+def _has_results(folder: Path) -> bool:
+    return folder.name == MODELS and any(True for pattern in RESULTS for _ in folder.glob(pattern))
 
 
 def _has_images(search: Search, folder: Path) -> bool:
