@@ -283,7 +283,7 @@ def test_a_perfect_mask_has_almost_no_loss(keras: Any) -> None:
 @pytest.mark.parametrize(("margin", "agrees"), [(0.01, True), (0.2, False)])
 def test_a_form_that_decides_a_tie_otherwise_is_the_same(tmp_path: Path, margin: float, agrees: bool) -> None:
     original = np.float32([[0.5 + margin / 2, 0.5 - margin / 2]])
-    trial = exports.Trial(tmp_path, [np.zeros((1, 1), np.float32)], [original])
+    trial = exports.ExportTrial(tmp_path, [np.zeros((1, 1), np.float32)], [original])
     trial.add("other", "other", lambda _: lambda _: original[:, ::-1], tolerance=exports.QUANTIZED)
     trial.add("numbers", "numbers", lambda _: lambda _: np.array([1]), tolerance=exports.QUANTIZED)
     trial.add("outside", "outside", lambda _: lambda _: np.array([2]), tolerance=exports.QUANTIZED)

@@ -8,7 +8,7 @@ from pathlib import Path
 from tfserve.training.dataset import masks
 from tfserve.training.dataset.layouts import json_records, tables
 from tfserve.training.dataset.layouts.image_index import ImageIndex
-from tfserve.training.dataset.layouts.mask_pairs import Pair
+from tfserve.training.dataset.layouts.mask_pairs import MaskPair
 from tfserve.training.dataset.layouts.parts import own_split, part_of, part_of_path
 from tfserve.training.dataset.search import Labelled, Search, words
 
@@ -18,7 +18,7 @@ MASK_HEADERS = words(
 )
 
 
-def find(search: Search, index: ImageIndex) -> list[Pair] | None:
+def find(search: Search, index: ImageIndex) -> list[MaskPair] | None:
     """The images with their masks; None without such a table. Sets `search.layout`."""
     for path in _files(search):
         cells = tables.rows(path)
@@ -44,9 +44,9 @@ def _columns(names: Sequence[str]) -> tuple[int, int, int] | None:
 
 def _pairs(
     search: Search, index: ImageIndex, path: Path, cells: Sequence[Sequence[str]], columns: tuple[int, int, int]
-) -> list[Pair]:
+) -> list[MaskPair]:
     """Empty if no row names two images. Rows without one of them are skipped and listed."""
-    found: dict[Path, Pair] = {}
+    found: dict[Path, MaskPair] = {}
     missing: list[tuple[str, str]] = []
     for number, row in enumerate(cells[1:], start=2):
         image_name, mask_name, split = (row[at].strip() if 0 <= at < len(row) else "" for at in columns)
@@ -57,7 +57,7 @@ def _pairs(
             )
         elif image and mask and image != mask:
             part = part_of(split) or part_of_path(index.relative(image))
-            found.setdefault(image, Pair(image, mask, part))
+            found.setdefault(image, MaskPair(image, mask, part))
         else:
             missing.append((mask_name if image else image_name, tables.place(search, path, number)))
     for name, where in missing if found else ():
