@@ -19,6 +19,7 @@ from tfserve.training.dataset import sizes
 from tfserve.training.dataset.dataset_index import ImageFile
 from tfserve.training.dataset.decoded_images import Store
 from tfserve.training.dataset.splitting import spread
+from tfserve.training.export import exports
 from tfserve.training.fit.checkpoints import Checkpoints
 from tfserve.training.fit.timing import Clock
 from tfserve.training.progress import Reporter
@@ -277,3 +278,13 @@ def test_a_perfect_mask_has_almost_no_loss(keras: Any) -> None:
     loss = cross_entropy_with_dice(3, 0.5)
     assert float(loss(masks, right)[0]) < 0.01
     assert float(loss(masks, -right)[0]) > 1
+
+
+@pytest.mark.parametrize(("margin", "agrees"), [(0.01, True), (0.2, False)])
+def test_a_form_that_decides_a_tie_otherwise_is_the_same(tmp_path: Path, margin: float, agrees: bool) -> None:
+    original = np.float32([[0.5 + margin / 2, 0.5 - margin / 2]])
+    trial = exports.ExportTrial(tmp_path, [np.zeros((1, 1), np.float32)], [original])
+    trial.add("other", "other", lambda _: lambda _: original[:, ::-1], tolerance=exports.QUANTIZED)
+    trial.add("numbers", "numbers", lambda _: lambda _: np.array([1]), tolerance=exports.QUANTIZED)
+    trial.add("outside", "outside", lambda _: lambda _: np.array([2]), tolerance=exports.QUANTIZED)
+    assert [each.agrees for each in trial.results] == [agrees, agrees, False]

@@ -336,3 +336,12 @@ def test_a_mask_of_another_format_is_refused_by_name(tmp_path: Path) -> None:
             masks.inspect(tmp_path / name)
     Image.new("L", (4, 4), 255).save(tmp_path / "c.png", "BMP")
     assert masks.inspect(tmp_path / "c.png").values == [255]
+
+
+def test_reasons_for_skipped_files_are_counted_without_what_differs_from_file_to_file() -> None:
+    copies = [dataset_index.Skipped(f"b/{number}.png", f"the same image as a/{number}.png") for number in range(40)]
+    others = [dataset_index.Skipped(f"c/{number}.png", f"reason {number % 20}: {number}") for number in range(20)]
+    text = dataset_index.reasons(copies + others)
+    assert text.startswith("40 the same image as another, 1 reason 0, ")
+    assert text.endswith(", 11 for other reasons")
+    assert dataset_index.reasons([]) == ""

@@ -206,3 +206,17 @@ def test_ten_thousand_images_are_compared_in_seconds() -> None:
     groups = near_duplicates.find([ImageFile(p, 1, 1, False, p) for p in paths], properties)
     assert groups == [[70, 9_000]]
     assert time.process_time() - began < 10
+
+
+def test_one_class_of_white_icons_is_a_problem_on_white_and_none_on_black(tmp_path: Path) -> None:
+    for name, value in (("dark", 20), ("white", 255)):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number in range(6):
+            shape = np.full((24, 24, 4), value, np.uint8)
+            shape[..., 3] = np.random.default_rng(number).integers(0, 256, (24, 24))
+            Image.fromarray(shape).save(tmp_path / "images" / name / f"{number}.png")
+    (problem,) = examine(str(tmp_path), "classification", {}).problems
+    assert "blank on the background" in problem
+    assert "white/0.png" in problem
+    assert "dark/" not in problem
+    assert examine(str(tmp_path), "classification", {"background": "grey"}).problems == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +51,25 @@ class ImageFile(msgspec.Struct, frozen=True, array_like=True):
     boxes: tuple[Box, ...] = ()
 
 
+TWIN = "the same image as"
+"""The beginning of the reason for which copies are left out. The path of the other image follows."""
+MAX_REASONS = 10
+
+
 class Skipped(msgspec.Struct, frozen=True):
     """A file that is left out of the training, and why."""
 
     path: str
     reason: str
+
+
+def reasons(skipped: Sequence[Skipped]) -> str:
+    """`12 the same image as another, 3 corrupt`: the most frequent reasons, without what differs from file to file."""
+    starts = (each.reason.partition(":")[0] for each in skipped)
+    counts = Counter(f"{TWIN} another" if start.startswith(TWIN) else start for start in starts)
+    shown = [f"{count} {reason}" for reason, count in counts.most_common(MAX_REASONS)]
+    rest = sum(counts.values()) - sum(count for _, count in counts.most_common(MAX_REASONS))
+    return ", ".join(shown + ([f"{rest} for other reasons"] if rest else []))
 
 
 class Findings(msgspec.Struct, kw_only=True):

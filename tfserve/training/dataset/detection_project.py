@@ -15,6 +15,7 @@ from tfserve.training.dataset.layouts import (
     coco_boxes,
     foreign,
     labelme_boxes,
+    program_folders,
     recognise,
     voc_boxes,
     yolo_boxes,
@@ -57,6 +58,7 @@ def examine(search: Search, _: dict[str, Any]) -> None:
 def _read(search: Search) -> Annotations | None:
     if not search.root.is_dir():
         return None
+    program_folders.leave_out(search, are_classes=False)
     files = search.below(search.root, image_reading.SUFFIXES)
     index = ImageIndex(search.root, files)
     readers: list[Callable[[], Annotations | None]] = [

@@ -73,10 +73,17 @@ def _report_transparency(search: Search) -> None:
         "These images are blank on the background. Set the parameter 'background' to another colour, such as 'black'",
         blank,
     )
-    if len(blank) > MAX_BLANK_SHARE * len(search.images):
+    if _is_a_class_blank(search):
         search.problems += sentences
     else:
         search.remarks += sentences
+
+
+def _is_a_class_blank(search: Search) -> bool:
+    """Whether most images of a class, or of a project without such classes, show nothing: they teach nothing."""
+    everything = Counter(image.label for image in search.images)
+    blank = Counter(image.label for image in search.images if search.properties[image.path].blank)
+    return any(count > MAX_BLANK_SHARE * everything[label] for label, count in blank.items())
 
 
 def _report_faint(search: Search) -> None:

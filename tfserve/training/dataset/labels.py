@@ -23,6 +23,7 @@ _LINE = re.compile(r"(.*),\s*(?:([0-9]{1,9})|#([0-9a-fA-F]{6}))\s*")
 MAX_DIGITS = 9
 """Of the number of a class."""
 _OTHER = re.compile(r"[^a-z0-9]+")
+_BLANKS = re.compile(r"[\s_-]+")
 
 
 def from_folder(name: str) -> str:
@@ -55,7 +56,21 @@ def distinct(names: Sequence[str]) -> tuple[dict[str, str], list[str]]:
         )
         why = "has the same label as another class" if stem else "has no letter a-z and no digit"
         remarks.append(f"{name!r} {why}, so its label is {found[name]!r} and its display name {name!r}.")
-    return found, remarks
+    return found, remarks + _perhaps_one(names)
+
+
+def _perhaps_one(names: Sequence[str]) -> list[str]:
+    """A remark about words that differ only in capitals, blanks and hyphens: often one class in two spellings.
+
+    Single letters are classes of their own in many projects.
+    """
+    spellings: dict[str, list[str]] = {}
+    for name in sorted(name for name in names if len(name) > 1):
+        spellings.setdefault(_BLANKS.sub(" ", simple(name)), []).append(name)
+    return [
+        f"{' and '.join(map(repr, same))} are learnt as different classes. If they are one class, give it one name."
+        for same in spellings.values() if len(same) > 1
+    ]  # fmt: skip
 
 
 def simple(name: str) -> str:

@@ -16,7 +16,7 @@ from tfserve.errors import Invalid
 from tfserve.runtimes import image_files
 from tfserve.runtimes.image_files import WHITE
 from tfserve.training.dataset import image_reading
-from tfserve.training.dataset.dataset_index import ImageFile, Skipped
+from tfserve.training.dataset.dataset_index import TWIN, ImageFile, Skipped
 from tfserve.training.dataset.image_reading import Bad
 from tfserve.training.dataset.project_folders import FEEDBACK, MODELS, Bounds, results_folder
 
@@ -31,7 +31,7 @@ IGNORED_FOLDERS = frozenset(
 """Names, in lower case, of folders at the top that are not part of a data set."""
 
 UNLABELLED = "a test image without a label"
-EXPECTED = ("the same image as", UNLABELLED)
+EXPECTED = (TWIN, UNLABELLED)
 """Beginnings of the reasons for which files may be left out in any number."""
 
 SYSTEM_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"})
@@ -39,7 +39,7 @@ SYSTEM_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume
 
 NOTE_SUFFIXES = (
     ".txt", ".json", ".xml", ".csv", ".tsv", ".md", ".yaml", ".yml", ".html", ".ini", ".db", ".pdf", ".jsonl",
-    ".ndjson",
+    ".ndjson", ".manifest", ".labels",
 )  # fmt: skip
 OTHER_SUFFIXES = (
     *NOTE_SUFFIXES, ".zip", ".gz", ".tar", ".tgz", ".npy", ".npz", ".h5", ".pth", ".onnx", ".tflite", ".mp4", ".mov",
@@ -96,6 +96,8 @@ class Search:
         self.empty_classes: dict[str, Path] = {}
         #: folder → the archive that was unpacked into it
         self.unpacked: dict[Path, Path] = {}
+        #: folders that no reader sees
+        self.left_out: set[Path] = set()
         #: link next to unpacked files → the file in the project that it leads to
         self.linked: dict[Path, Path] = {}
         self._work = work
@@ -131,7 +133,10 @@ class Search:
             problem = f"{folder} can't be read: {error.strerror}."
             self.problems += [] if problem in self.problems else [problem]
             return []
-        return sorted(visible, key=lambda entry: entry.name)
+        return sorted(
+            (entry for entry in visible if not self.left_out or Path(entry.path) not in self.left_out),
+            key=lambda entry: entry.name,
+        )
 
     def folders(self, folder: Path) -> list[Path]:
         """The folders in a folder that may be read and whose names are UTF-8."""
@@ -245,7 +250,7 @@ class Search:
         elif twin.label != label:
             self._twins.append(f"{self.project / twin.path} and {file.path}")
         else:
-            self.skip(file.path, f"the same image as {twin.path}")
+            self.skip(file.path, f"{TWIN} {twin.path}")
         return None
 
 

@@ -143,7 +143,9 @@ def detections(network: Any) -> Any:
 def as_function(network: Any) -> Callable[[Any], Any]:
     """The network as one graph: run operation by operation, the decoding takes longer than the network itself."""
     images = tf.TensorSpec((None, *network.input_shape[1:]), tf.float32)
-    compute: Callable[[Any], Any] = tf.function(lambda batch: network(batch, training=False), input_signature=[images])
+    compute: Callable[[Any], Any] = tf.function(
+        lambda batch: network(batch, training=False), input_signature=[images], autograph=False
+    )
     return compute
 
 

@@ -33,7 +33,7 @@ class Features:
     ) -> Features:  # fmt: skip
         """From the file, if an earlier attempt has made it. Calls `report` with the share that is done."""
         if not file.is_file():
-            compute = tf.function(lambda batch: network(batch, training=False), reduce_retracing=True)
+            compute = tf.function(lambda batch: network(batch, training=False), reduce_retracing=True, autograph=False)
             with written_aside(file) as aside:
                 rows = np.lib.format.open_memmap(aside, "w+", dtype, (count, *network.output_shape[1:]))
                 with aside.open("r+b") as opened:  # without room, an error now instead of a signal while writing

@@ -145,7 +145,7 @@ class SegmentationMaterial:
 def predictor(network: Any) -> Callable[[Array, tuple[int, ...]], list[Array]]:
     """From the input for one image, and a size, to class numbers of that size for each output."""
 
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator, unused-ignore]
+    @tf.function(reduce_retracing=True, autograph=False)  # type: ignore[untyped-decorator, unused-ignore]
     def compute(image: Any, size: Any) -> Any:
         outputs = network(tf.cast(image, tf.float32), training=False)
         outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]

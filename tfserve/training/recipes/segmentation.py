@@ -155,7 +155,7 @@ def _write_examples(run: RecipeRun, indices: Array, small: Array) -> None:
 
 def _predict(server: Segmenter) -> Masks:
     floats = tf.TensorSpec((None, None, None, 3), tf.float32)
-    function = tf.function(server.from_floats, input_signature=[floats])
+    function = tf.function(server.from_floats, input_signature=[floats], autograph=False)
     return lambda batch: np.asarray(function(tf.constant(batch, tf.float32))["mask"])
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import msgspec
 
 from tfserve.training.atomic_files import is_disk_full
+from tfserve.training.dataset import dataset_index
 from tfserve.training.export import web_page
 from tfserve.training.export.exports import Export
 from tfserve.training.fit.checkpoints import State
@@ -262,8 +262,7 @@ def _about_web_page(run: RecipeRun) -> list[str]:
 
 
 def _how_it_came_about(run: RecipeRun, metrics: dict[str, Any]) -> list[str]:
-    epochs, skipped = metrics["epochs"], Counter(each.reason.partition(":")[0] for each in run.findings.skipped)
-    reasons = ", ".join(f"{count} {reason}" for reason, count in skipped.most_common())
+    epochs, reasons = metrics["epochs"], dataset_index.reasons(run.findings.skipped)
     chosen = ", ".join(f"{name} {value}" for name, value in run.parameters.items())
     return [
         *(f"- {note}" for note in (*run.findings.remarks, *run.notes)),

@@ -23,7 +23,7 @@ from tfserve.runtimes.error_summary import cause
 from tfserve.training.atomic_files import is_disk_full
 from tfserve.training.dataset import image_reading
 from tfserve.training.dataset.project_folders import is_archive
-from tfserve.training.dataset.search import IGNORED_FOLDERS, Search, shown
+from tfserve.training.dataset.search import IGNORED_FOLDERS, SYSTEM_FOLDERS, Search, shown
 
 SUFFIXES = (
     *image_reading.SUFFIXES,
@@ -33,12 +33,14 @@ SUFFIXES = (
     ".json",
     ".jsonl",
     ".ndjson",
+    ".manifest",
+    ".labels",
     ".yaml",
     ".yml",
     ".xml",
     ".names",
 )
-NOTES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".xml", ".yaml", ".yml")
+NOTES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".manifest", ".labels", ".xml", ".yaml", ".yml")
 """Suffixes of files that may describe images in an archive next to them."""
 MAX_FILES = 1_000_000
 MAX_BYTES = 64 * 2**30
@@ -195,7 +197,8 @@ class _Unpacking:
         """Where a file goes; None for what is skipped."""
         parts = entry.key
         if entry.is_folder or any(
-            (part.startswith(".") and part != "..") or part.lower() in IGNORED_FOLDERS for part in parts
+            (part.startswith(".") and part != "..") or part.lower() in (SYSTEM_FOLDERS if at else IGNORED_FOLDERS)
+            for at, part in enumerate(parts)
         ):
             return None  # hidden files, and what macOS adds
         if (problem := entry_problem(entry)) is not None:

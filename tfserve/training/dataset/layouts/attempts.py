@@ -99,7 +99,8 @@ def take(search: Search, chosen: LayoutAttempt[T], attempts: Sequence[LayoutAtte
     search.layout, search.hint = notes.layout, notes.hint or search.hint
     _add_problems(search, notes)
     search.remarks += notes.remarks
-    search.remarks += [f"Also found, but not used: {each.in_words}." for each in attempts if each is not chosen]
+    others = [each for each in attempts if each is not chosen and each.total]
+    search.remarks += [f"Also found, but not used: {each.in_words}." for each in others]
     search.skipped += notes.skipped
     search.bad += notes.bad
     search.empty_classes |= notes.empty_classes

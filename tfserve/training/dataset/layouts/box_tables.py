@@ -15,7 +15,7 @@ from typing import NamedTuple
 import msgspec
 
 from tfserve.training.dataset.box_files import Annotations, Marked, RawBox, Sides, size_of
-from tfserve.training.dataset.layouts import class_codes, json_boxes, json_records, label_studio, tables
+from tfserve.training.dataset.layouts import class_codes, json_boxes, json_records, tables
 from tfserve.training.dataset.layouts.image_index import ImageIndex
 from tfserve.training.dataset.layouts.parts import part_of, part_of_path
 from tfserve.training.dataset.search import Search, same_form, words
@@ -40,8 +40,6 @@ _HEIGHT = words("h height bbox_h bbox_height box_height")
 _BOX = words("bbox box bounding_box boundingbox bboxes")
 _LABEL = tables.LABEL_HEADERS | words("name object object_name")
 _IMAGE_WIDTH, _IMAGE_HEIGHT = words("image_width img_width imagewidth"), words("image_height img_height imageheight")
-_WITHOUT_HEADER = 6
-"""Columns of RetinaNet's tables: image, left, top, right, bottom, class."""
 
 
 class _Columns(NamedTuple):
@@ -97,12 +95,14 @@ class _Table:
         self._search, self._name, self._path = search, search.name(path), path
         self._columns, self._index, self._found, self._marked = columns, index, found, marked
         self._missing: set[str] = set()
+        self._by_number = False
 
     def add(self, cells: Sequence[Sequence[str]], above: int) -> None:
         """`above` is the number of rows above these."""
         if self._columns.label < 0:
             self._found.remarks.append(f"{self._name} has no column of classes, so all boxes are of one: {OBJECT!r}.")
         first = 1 if self._columns.has_header else 0
+        self._by_number = tables.are_numbers([_cell(row, self._columns.file) for row in cells[first:]])
         for number, row in enumerate(cells[first:], start=above + first + 1):
             if any(cell.strip() for cell in row):
                 self._add_row(row, tables.place(self._search, self._path, number))
@@ -110,8 +110,7 @@ class _Table:
     def _add_row(self, row: Sequence[str], where: str) -> None:
         columns = self._columns
         name = _cell(row, columns.file)
-        file = self._index.find(name, self._path.parent) if name else None
-        file = file or self._index.find(label_studio.local(name), self._path.parent)
+        file = self._file_of(name)
         if file is None:
             if name not in self._missing:
                 self._missing.add(name)
@@ -130,6 +129,10 @@ class _Table:
         else:
             marked.boxes.append(RawBox(label, columns.to_sides(*numbers), where))
 
+    def _file_of(self, name: str) -> Path | None:
+        file = self._index.find(name, self._path.parent) if name else None
+        return self._index.numbered(name) if file is None and self._by_number else file
+
     def _size(self, row: Sequence[str]) -> tuple[int, int] | None:
         width, height = (_number(_cell(row, column)) for column in self._columns.size)
         return size_of(width, height)
@@ -146,8 +149,12 @@ def _columns(cells: Sequence[Sequence[str]], index: ImageIndex, path: Path) -> _
     header = [cell.strip() for cell in cells[0]]
     file, has_header = tables.file_column(header, [list(row) for row in cells], index, path.parent)
     if file < 0:
+        file, has_header = tables.number_column(header, cells, index), True
+    if file < 0:
         return None
-    return _named_columns(header, file) if has_header else _columns_of_retinanet(cells, file)
+    if has_header:
+        return _named_columns(header, file)
+    return next((columns for each in _WITHOUT_HEADERS if (columns := _columns_of(each, cells, file))), None)
 
 
 def _named_columns(header: Sequence[str], file: int) -> _Columns | None:
@@ -170,7 +177,7 @@ def _sides_columns(plain: Sequence[str]) -> tuple[tuple[int, ...], _ToSides] | N
     every = range(len(plain))
     for names, to_sides in (
         ((_LEFT, _TOP, _RIGHT, _BOTTOM), _from_corners), ((_CENTRE_X, _CENTRE_Y, _WIDTH, _HEIGHT), _from_centre),
-        ((_X, _Y, _WIDTH, _HEIGHT), _as_given),
+        ((_X, _Y, _WIDTH, _HEIGHT), _as_given), ((_X, _Y, _RIGHT, _BOTTOM), _from_corners),
     ):  # fmt: skip
         columns: list[int] = []
         for each in names:
@@ -181,12 +188,14 @@ def _sides_columns(plain: Sequence[str]) -> tuple[tuple[int, ...], _ToSides] | N
     return ((box,), _as_given) if box >= 0 else None
 
 
-def _columns_of_retinanet(cells: Sequence[Sequence[str]], file: int) -> _Columns | None:
-    rows = [row for row in cells[: tables.SAMPLE] if any(_cell(row, column) for column in range(1, _WITHOUT_HEADER))]
-    fits = [len(row) == _WITHOUT_HEADER and _numbers(row[1:5]) is not None and bool(row[5].strip()) for row in rows]
-    if file or not rows or sum(fits) < len(rows) / 2:
-        return None
-    return _Columns(0, (1, 2, 3, 4), _from_corners, 5, has_header=False)
+def _columns_of(form: _Columns, cells: Sequence[Sequence[str]], file: int) -> _Columns | None:
+    """The form, if most rows with a box have four numbers and a class where it says. Others have no box."""
+    rows = [row for row in cells[: tables.SAMPLE] if any(_cell(row, column) for column in form.sides)]
+    fits = [
+        _numbers([_cell(row, column) for column in form.sides]) is not None and bool(_cell(row, form.label))
+        for row in rows
+    ]
+    return form if file == form.file and rows and sum(fits) >= len(rows) / 2 else None
 
 
 def _from_corners(left: float, top: float, right: float, bottom: float) -> Sides:
@@ -225,3 +234,12 @@ def _numbers(given: Sequence[str]) -> Sides | None:
     if len(numbers) != 4 or len(texts) != 4:
         return None
     return numbers[0], numbers[1], numbers[2], numbers[3]
+
+
+_WITHOUT_HEADERS = (
+    _Columns(0, (1, 2, 3, 4), _from_corners, 5, has_header=False),
+    _Columns(1, (3, 4, 7, 8), _from_corners, 2, split=0, has_header=False),
+    _Columns(5, (1, 2, 3, 4), _as_given, 0, size=(6, 7), has_header=False),
+)
+"""Tables without a header: RetinaNet (image, left, top, right, bottom, class), Google AutoML (set, image, class, and
+two or four corners clockwise), makesense.ai (class, x, y, width, height, image, and the image's width and height)."""

@@ -42,6 +42,15 @@ def find(search: Search, base: Path) -> list[Labelled] | None:
     if not found:
         return None
     search.layout = f"{_shown(search, base)}<class>/<image>"
+    return _parts_in_classes(search, found)
+
+
+def _parts_in_classes(search: Search, files: Sequence[Labelled]) -> list[Labelled]:
+    """`<class>/train/<image>` and `<class>/test/<image>` are a split if all images are in such folders."""
+    found = own_split([file._replace(part=part_of(file.path.parent.name)) for file in files])
+    if not all(file.part for file in found):
+        return list(files)
+    search.layout = search.layout.replace("<class>/", "<class>/<part>/") + f" ({in_words(found)})"
     return found
 
 

@@ -22,7 +22,7 @@ IMAGES = words(
     " .fit .czi .lif .nd2 .svs .dng .cr2 .cr3 .nef .arw .orf .rw2 .raf .pef .srw"
 )
 SHEETS = words(".xlsx .xls .ods .numbers")
-PACKED = words(".7z .rar .xz .bz2 .zst .tbz2 .txz")
+PACKED = words(".7z .rar .xz .bz2 .zst .tbz2 .txz .tm")
 _ADVICE = (
     (ARRAYS, "hold arrays or records, which are not read: write each image to a PNG or JPEG file, in a folder for each"
              " class or with a table of files and labels"),
@@ -32,19 +32,40 @@ _ADVICE = (
     (SHEETS, "are spreadsheets, which are not read: save them as CSV"),
     (PACKED, "are archives that are not read: unpack them, or pack the images as .zip or .tar.gz"),
 )  # fmt: skip
-_IDX = re.compile(r"-(images|labels)[-.]idx\d-ubyte(\.gz)?$")
+_IDX = re.compile(
+    r"-(images|labels)[-.]idx\d-ubyte(\.gz)?$|\.tfrecords?-\d+|(^|/)(data_batch_\d|test_batch|batches\.meta)$"
+)
+"""MNIST, TensorFlow Datasets and CIFAR: names of arrays whose suffix says nothing."""
+_PIECE = re.compile(r"\.(zip|7z|tar)\.\d{3}$|\.z\d\d$", re.IGNORECASE)
 _CVAT = re.compile(r"<annotations>.{0,5000}?<(image|track)\b", re.DOTALL)
 _LABEL_STUDIO = re.compile(r'"from_name"\s*:')
+_FIFTYONE = re.compile(r'"_cls"\s*:')
+_LABELBOX = re.compile(r'"data_row"\s*:|"DataRow ID"')
+_VOTT = re.compile(r'"assets"\s*:.{0,5000}?"boundingBox"|"lastVisitedAssetId"', re.DOTALL)
+_DARWIN = re.compile(r'"item"\s*:.{0,5000}?"bounding_box"', re.DOTALL)
+_CAPTIONS = re.compile(r'"caption"\s*:')
+_PANOPTIC = re.compile(r'"segments_info"\s*:')
+_DOTA = re.compile(r"^(-?\d+(\.\d+)? ){8}[A-Za-z][\w-]* \d\s*$", re.MULTILINE)
 _SUPERVISELY = re.compile(r'"classTitle"\s*:|"geometryType"\s*:')
 _RUN_LENGTHS = re.compile(r"encodedpixels|\brle\b", re.IGNORECASE)
 _RESULTS = re.compile(r'\A\s*\[\s*\{[^{}]*"image_id"')
 _VIA_TABLE = re.compile(r"region_shape_attributes")
 _KITTI = re.compile(r"^[A-Za-z_]+ -?\d+(\.\d+)? -?\d+ -?\d+(\.\d+)?( -?\d+(\.\d+)?){11,12}\s*$", re.MULTILINE)
+_OTHER_JSON = "is {}'s own format, which is not read: convert it to COCO or YOLO"
 _PROGRAMS = (
     (".xml", _CVAT, "is CVAT's own format, which is not read: export the task as COCO 1.0 or Pascal VOC"),
     (".json", _LABEL_STUDIO, "is Label Studio's own format: export the project as COCO, YOLO or Pascal VOC, or, for"
-                             " classes of whole images, as JSON-MIN or CSV"),
+                             " classes of whole images, as JSON-MIN or CSV, or, for brushes, as PNG masks"),
+    (".json", _FIFTYONE, "is FiftyOne's own format, which is not read: export the dataset as COCO or YOLO, or as"
+                         " FiftyOneImageClassificationDataset"),
     (".json", _SUPERVISELY, "is Supervisely's own format, which is not read: export the project as COCO or YOLO"),
+    (".ndjson", _LABELBOX, _OTHER_JSON.format("Labelbox")),
+    (".json", _LABELBOX, _OTHER_JSON.format("Labelbox")),
+    (".json", _VOTT, "is VoTT's own format, which is not read: export the project as CSV or Pascal VOC"),
+    (".json", _DARWIN, _OTHER_JSON.format("V7 Darwin")),
+    (".json", _CAPTIONS, "has COCO's captions, which are not labels: use the file with the instances"),
+    (".json", _PANOPTIC, "is in COCO's panoptic format, which is not read: use the file with the instances"),
+    (".txt", _DOTA, "is in the format of DOTA, which is not read: convert it to YOLO with outlines"),
     (".csv", _RUN_LENGTHS, "has run lengths, which are not read from tables: write a PNG mask with the name of each"
                            " image"),
     (".json", _RESULTS, "is a list of annotations without images and categories: use the whole COCO file"),
@@ -66,6 +87,8 @@ def _by_suffix(names: Sequence[str]) -> Iterator[str]:
         fitting = [name for name in names if Path(name).suffix.lower() in suffixes]
         if suffixes is ARRAYS:
             fitting += [name for name in names if _IDX.search(name)]
+        if suffixes is PACKED:
+            fitting += [name for name in names if _PIECE.search(name)]
         if fitting:
             yield f"{len(fitting)} files ({fitting[0]}{', …' if len(fitting) > 1 else ''}) {advice}"
 

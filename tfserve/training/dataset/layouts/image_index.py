@@ -14,6 +14,10 @@ from tfserve.training.dataset.search import same_form
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 NO_NUMBER = -1
 MAX_DIGITS = 18
+_UPLOADED = re.compile(r"^(.*/)?[0-9a-f]{8}-(?=.)")
+"""What Label Studio puts before the names of files that were uploaded to it."""
+_LOCAL = "?d="
+"""Before the path of a file that Label Studio reads from a folder."""
 
 
 class ImageIndex:
@@ -39,6 +43,11 @@ class ImageIndex:
 
     def find(self, name: str, near: Path | None = None) -> Path | None:
         """The matching file; None unless exactly one matches. `near` is the folder of the file that names it."""
+        name = name.rpartition(_LOCAL)[2]
+        found = self._find(name, near)
+        return self._find(_UPLOADED.sub("", name), near) if found is None and _UPLOADED.match(name) else found
+
+    def _find(self, name: str, near: Path | None) -> Path | None:
         parts = _parts(same_form(_path_of_url(name.strip()).replace("\\", "/")))
         if not parts:
             return None

@@ -14,13 +14,25 @@ from pathlib import Path
 from typing import Any
 
 from tfserve.training.dataset.box_files import Sides, around
-from tfserve.training.dataset.layouts import json_records, label_studio, via_masks
+from tfserve.training.dataset.layouts import json_records, label_studio, numbered_json, via_masks
 from tfserve.training.dataset.layouts.json_records import Record
 from tfserve.training.dataset.layouts.polygons import BadShape
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 LABEL = "label"
-_LISTS = ("annotations", "objects", "boxes", "bboxes", "labels", "regions", "detections", "shapes")
+RESOURCES = "dataItemResourceLabels"
+"""Where Vertex AI has the part of the split."""
+_LISTS = (
+    "boundingBoxAnnotations",
+    "annotations",
+    "objects",
+    "boxes",
+    "bboxes",
+    "labels",
+    "regions",
+    "detections",
+    "shapes",
+)
 
 
 def rows(path: Path) -> list[list[str]]:
@@ -30,10 +42,15 @@ def rows(path: Path) -> list[list[str]]:
 
 def _rows_of(record: Record) -> Iterator[Record]:
     """One for each box, or one without a box."""
-    if (given_boxes := label_studio.rows(record)) is not None:
+    given_boxes = label_studio.rows(record)
+    if given_boxes is None:
+        given_boxes = numbered_json.ground_truth(record)
+    if given_boxes is not None:
         yield from given_boxes
         return
-    given = ((name, value) for name, value in record.items() if isinstance(value, (str, int, float)))
+    resources = record.get(RESOURCES)
+    fields = record | resources if isinstance(resources, dict) else record
+    given = ((name, value) for name, value in fields.items() if isinstance(value, (str, int, float)))
     own = dict(islice(given, json_records.MAX_COLUMNS + 1))
     objects = _objects(record)
     yield own | next(objects, {})

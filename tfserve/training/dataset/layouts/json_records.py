@@ -5,6 +5,7 @@
 {"a.jpg": {"label": "cat"}, …}             a file and its fields
 {"cat": ["a.jpg", …], …}                   a class and its files
 [["a.jpg", "cat"], …]                      pairs
+{"a.jpg": [{…}, {…}], …}                   a file and the objects in it
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from tfserve.training.dataset import coco, image_reading, json_reading, text_reading
+from tfserve.training.dataset.layouts import numbered_json
 
-SUFFIXES = (".json", ".jsonl", ".ndjson")
+SUFFIXES = (".json", ".jsonl", ".ndjson", ".manifest", ".labels")
 MAX_BYTES = 64 * 2**20
-FILE, LABEL = "file", "label"
+FILE, LABEL, OBJECTS = "file", "label", "objects"
 """The fields of records whose form has no names for them."""
 LABELME = "shapes"
 VIA = "_via_img_metadata"
@@ -30,7 +32,7 @@ MAX_ROWS = 100
 """Rows of one record: lists that would make more of them count with their first value only."""
 MAX_COLUMNS, MAX_CELLS = 1000, 20_000_000
 """Of a table. JSON with more is something else, and would take much memory as a table."""
-LINES = (".jsonl", ".ndjson")
+LINES = (".jsonl", ".ndjson", ".manifest")
 """Suffixes of files with a record on each line, be it only one."""
 
 Record = dict[str, Any]
@@ -97,6 +99,8 @@ def _of_object(content: Record, depth: int = MAX_DEPTH) -> list[Record]:
         return []
     if all(isinstance(content.get(name), list) for name in coco.LISTS):
         return _of_coco(content)
+    if (numbered := numbered_json.records(content)) is not None:
+        return numbered
     if isinstance(images := content.get(VIA), dict):
         content = images
     values = list(content.values())
@@ -106,6 +110,8 @@ def _of_object(content: Record, depth: int = MAX_DEPTH) -> list[Record]:
         return [{FILE: name} | value for name, value in content.items()]
     if values and all(isinstance(value, str) or _is_list_of_text(value) for value in values):
         return list(_of_lists({name: [value] if isinstance(value, str) else value for name, value in content.items()}))
+    if values and all(map(_is_list_of_objects, values)) and all(map(_is_image, content)):
+        return [{FILE: name, OBJECTS: value} for name, value in content.items()]
     lists = [_of_list(value) if isinstance(value, list) else [] for value in values]
     inner = [_of_object(value, depth - 1) for value in values if isinstance(value, dict) and value]
     return max([*lists, *inner], key=len, default=[])
@@ -185,6 +191,10 @@ def _is_pair(value: Any) -> bool:
 
 def _is_list_of_text(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(each, str) for each in value)
+
+
+def _is_list_of_objects(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, dict) for each in value)
 
 
 def _is_scalar(value: Any) -> bool:

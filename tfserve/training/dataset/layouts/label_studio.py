@@ -16,8 +16,6 @@ from tfserve.training.dataset.box_files import Sides, around
 from tfserve.training.dataset.layouts.json_records import FILE, Record
 
 LABELS = ("rectanglelabels", "polygonlabels", "ellipselabels", "brushlabels", "labels")
-_UPLOADED = re.compile(r"^(.*/)?[0-9a-f]{8}-")
-"""What Label Studio puts before the names of files that were uploaded to it."""
 
 
 def rows(record: Record) -> list[Record] | None:
@@ -29,11 +27,6 @@ def rows(record: Record) -> list[Record] | None:
     file = _file(data if isinstance(data, dict) else record)
     boxes = [row for each in found if (row := _row(each)) is not None]
     return [{FILE: file} | row for row in boxes or [{}]]
-
-
-def local(name: str) -> str:
-    """The name that a file had before it was uploaded."""
-    return _UPLOADED.sub("", name)
 
 
 def _file(data: Mapping[str, Any]) -> str:

@@ -51,7 +51,10 @@ def find(search: Search, tables: Sequence[LabelTable], index: ImageIndex) -> lis
     ]  # fmt: skip
     search.problems += sentence(f"{ONE_LABEL}. These have several", contradictions)
     search.problems += sentence(f"{ONE_LABEL}. These rows have several", read.several)
-    files = own_split(_named(search, with_labels, _whole_numbers(list(read.files.values()))))
+    files = _named(search, with_labels, _whole_numbers(list(read.files.values())))
+    if len({file.part for file in files} - {""}) > 1:
+        files = _in_split(search, files, [search.name(table.path) for table in with_labels])
+    files = own_split(files)
     search.layout = _in_words(search, with_labels, files)
     search.remarks += sentence(
         f"{ONE_LABEL}, so these combinations of others are classes of their own", _combinations(files)
@@ -151,8 +154,8 @@ def _read_row(search: Search, table: LabelTable, row: list[str], number: int, in
 
 def _part(table: LabelTable, row: list[str], file: PurePath) -> str:
     """By the column, else the table's own name or folder (train.csv, train/_classes.csv), else the image's folder."""
-    if table.split >= 0:
-        return part_of(table.cell(row, table.split))
+    if part := part_of(table.cell(row, table.split)):
+        return part
     own = part_of(table.path.stem) or part_of(table.path.stem.rpartition("_")[0]) or part_of(table.path.parent.name)
     return own or part_of_path(file)
 

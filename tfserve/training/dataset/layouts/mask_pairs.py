@@ -23,12 +23,12 @@ IMAGE_FOLDERS = words(
 MASK_FOLDERS = words(
     "labels label masks mask annotations annotation annots annot ann segmentationclass segmentationclasspng gtfine"
     " gtcoarse gt groundtruth ground_truth groundtruths targets target ann_dir segmentation segmentations seg"
-    " semantic y"
+    " semantic masks_machine y"
 )
 OTHER_FOLDERS = words(
     "segmentationobject segmentationobjectpng segmentationclassvisualization segmentationclassnpy"
     " segmentationobjectvisualization segmentationobjectnpy instances instance visualization visualizations overlays"
-    " preview previews disparity depth"
+    " preview previews disparity depth masks_human"
 )
 """Images that are neither: masks of single objects, or visualisations."""
 

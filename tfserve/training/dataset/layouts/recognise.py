@@ -20,6 +20,8 @@ from tfserve.training.dataset.layouts import (
     labelled_tables,
     labelme,
     mask_pairs,
+    mask_tables,
+    program_folders,
     tables,
     via_masks,
     yolo_masks,
@@ -40,6 +42,7 @@ CLASSIFICATION_LAYOUTS = (
 SEGMENTATION_LAYOUTS = (
     "images/ and labels/ (or masks/, annotations/) with files of the same name; JPEGImages/ and SegmentationClass/"
     " (VOC); leftImg8bit/ and gtFine/ (Cityscapes); train/ and trainannot/ (CamVid); <name>.jpg and <name>_mask.png;"
+    " a CSV file with the columns image and mask;"
     " images with labelme JSON files; images and a JSON file of COCO or the VGG Image Annotator; images and YOLO text"
     " files with outlines; a zip or tar file with one of these"
 )
@@ -97,6 +100,7 @@ def _found(search: Search, find: Callable[[], T | None], accepted: str) -> T | N
 def _classified(search: Search, groups: str) -> Classified | None:
     if not search.root.is_dir():
         return None
+    program_folders.leave_out(search, are_classes=True)
     index = ImageIndex(search.root, search.below(search.root, image_reading.SUFFIXES))
     found = tables.read_all(search, index, groups)
     columns = [name for table in found for name in table.header]
@@ -149,8 +153,9 @@ def _by_names(search: Search, index: ImageIndex, found: Sequence[tables.LabelTab
 def _segmented(search: Search) -> Segmented | None:
     if not search.root.is_dir():
         return None
+    program_folders.leave_out(search, are_classes=False)
     index = ImageIndex(search.root, search.below(search.root, image_reading.SUFFIXES))
-    readers = (_from_coco, _from_labelme, _from_via, _from_yolo, _from_masks)
+    readers = (_from_coco, _from_labelme, _from_via, _from_yolo, _from_masks, _from_table)
     return attempts.most_usable(search, [LayoutReader(partial(read, search, index), _usable_masks) for read in readers])
 
 
@@ -182,7 +187,14 @@ def _from_yolo(search: Search, index: ImageIndex) -> Segmented | None:
 
 
 def _from_masks(search: Search, _: ImageIndex) -> Segmented | None:
-    pairs = mask_pairs.find(search)
+    return _paired(mask_pairs.find(search))
+
+
+def _from_table(search: Search, index: ImageIndex) -> Segmented | None:
+    return _paired(mask_tables.find(search, index))
+
+
+def _paired(pairs: Sequence[mask_pairs.MaskPair] | None) -> Segmented | None:
     if pairs is None:
         return None
     return Segmented([Labelled(pair.image, "", pair.part) for pair in pairs], {each.image: each.mask for each in pairs})

@@ -33,9 +33,14 @@ FILE_HEADERS = words(
 LABEL_HEADERS = words(
     "label labels class classes class_name classname class_label category categories category_name target targets"
     " tag annotation species breed type y label_name labelname truth ground_truth diagnosis dx disease genus"
-    " class_id classid label_id category_id klasse bezeichnung choice choices display_name displayname"
+    " class_id classid label_id category_id klasse bezeichnung choice choices display_name displayname tag_name tagname"
 )
-SPLIT_HEADERS = words("split set subset partition part fold data_set dataset usage phase")
+SPLIT_HEADERS = words(
+    "split set subset partition part fold data_set dataset usage phase ml_use aiplatform.googleapis.com/ml_use"
+)
+UNCERTAIN_SPLIT_HEADERS = words("category type")
+"""Columns of labels, or, with nothing but parts of a split, those of Edge Impulse."""
+
 GROUP_HEADERS = words(
     "group groups group_id scene scene_id patient patient_id subject subject_id series series_id video video_id"
     " location sequence session site"
@@ -46,6 +51,8 @@ PERHAPS_NO_LABELS = frozenset({"nan", "null", "n/a", "#n/a"})
 """In lower case: what programs write into empty cells if few rows have it, else the name of a class."""
 MAX_EMPTY = 0.05
 """From this share of the rows on, such a word is a class. A single row is never one."""
+MAX_SHORT = 0.2
+"""Share of the lines that may have fewer columns than the table: titles and incomplete rows."""
 SUBMISSION = "submission"
 """In the names of Kaggle's tables with images of the test set and placeholders for their labels."""
 
@@ -136,16 +143,18 @@ def _table(path: Path, index: ImageIndex, groups: str) -> LabelTable | None:
     file, has_header = file_column(header, cells, index, path.parent)
     only_numbers = file < 0
     if only_numbers:
-        file, has_header = _number_column(header, cells, index), True
+        file, has_header = number_column(header, cells, index), True
     if file < 0:
         return None
     table = LabelTable(path, header if has_header else [], cells[1:] if has_header else cells, file, above=above)
-    table.by_number = _has_numbers(table)
+    table.by_number = are_numbers([table.cell(row, file) for row in table.rows])
     width = max(map(len, table.rows[:SAMPLE]), default=0)
     if has_header:
         table.header += [""] * (width - len(table.header))
     others = [column for column in range(width) if column != file and not _is_row_number(table.header, column)]
     table.split = _column(table, others, SPLIT_HEADERS, all_parts=True)
+    if table.split < 0:
+        table.split = _column(table, others, UNCERTAIN_SPLIT_HEADERS, all_parts=True)
     table.group = _column(table, others, frozenset({groups.lower()}), exact=True)
     if table.group < 0 and groups == "auto":
         table.group = _column(table, others, GROUP_HEADERS)
@@ -166,14 +175,29 @@ def rows(path: Path) -> list[list[str]]:
     delimiter = delimiter_of(lines) or " "  # names may have blanks, so this comes last
     if _width(lines, delimiter) < 2:
         return []
+    quote = "'" if lines[0].strip().startswith("'") else '"'
+    cells = _cells(text, delimiter, quote)
+    if any(_has_swallowed(cell, delimiter, _width(lines, delimiter)) for row in cells for cell in row):
+        cells = [[cell.strip(quote) for cell in row] for row in _cells(text, delimiter, None)]
+    return [row for row in cells if row and not row[0].startswith("#")]
+
+
+def _cells(text: str, delimiter: str, quote: str | None) -> list[list[str]]:
+    """All rows; empty if this is not a table. Without a `quote`, quotes are ordinary characters."""
+    read = csv.reader(
+        io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, quotechar=quote,
+        quoting=csv.QUOTE_NONE if quote is None else csv.QUOTE_MINIMAL,
+    )  # fmt: skip
     try:
-        quote = "'" if lines[0].strip().startswith("'") else '"'
-        read = csv.reader(
-            io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, quotechar=quote
-        )  # fmt: skip
-        return [row for row in read if row and not row[0].startswith("#")]
+        return list(read)
     except csv.Error:
         return []
+
+
+def _has_swallowed(cell: str, delimiter: str, width: int) -> bool:
+    """Whether rows are in this cell, because a quote before them was never closed."""
+    inner = cell.splitlines()[1:] if "\n" in cell else []
+    return bool(inner) and all(line.count(delimiter) == width - 1 for line in inner if line.strip())
 
 
 def delimiter_of(lines: Sequence[str]) -> str:
@@ -194,15 +218,12 @@ def _is_title(row: Sequence[str]) -> bool:
 
 
 def _width(lines: Sequence[str], delimiter: str) -> int:
-    """The number of columns that nearly all lines have with this delimiter, 0 if they differ."""
+    """The number of columns that nearly all lines have with this delimiter, or more; 0 if this is not a table."""
     try:
-        widths = [len(row) for row in csv.reader(lines, delimiter=delimiter, skipinitialspace=True) if row]
+        widths = sorted(len(row) for row in csv.reader(lines, delimiter=delimiter, skipinitialspace=True) if row)
     except csv.Error:
         return 0
-    if not widths:
-        return 0
-    usual = max(set(widths), key=widths.count)
-    return usual if widths.count(usual) >= 0.8 * len(widths) else 0
+    return widths[int(MAX_SHORT * len(widths))] if widths else 0
 
 
 def text_of(path: Path) -> str:
@@ -223,14 +244,19 @@ def file_column(header: list[str], rows: list[list[str]], index: ImageIndex, nea
 
     named = [column for column, name in enumerate(header) if plain(name) in FILE_HEADERS]
     shares = {column: sum(names_file(row, column) for row in rows[1 : SAMPLE + 1]) for column in range(len(header))}
-    best = max(shares, key=lambda column: (shares[column], column in named))
+    best = max(shares, key=lambda column: (shares[column], _has_suffix(rows, column), column in named))
     if shares[best]:
         return best, not names_file(rows[0], best)
     is_table = named and any(plain(name) in LABEL_HEADERS for name in header)
     return (named[0], True) if is_table and _names_images(rows, named[0]) else (-1, False)
 
 
-def _number_column(header: Sequence[str], rows: Sequence[Sequence[str]], index: ImageIndex) -> int:
+def _has_suffix(rows: Sequence[Sequence[str]], column: int) -> bool:
+    """Whether the first row of a column has the name of an image: numbers of rows may look like names without one."""
+    return any(column < len(row) and row[column].strip().lower().endswith(image_reading.SUFFIXES) for row in rows[1:2])
+
+
+def number_column(header: Sequence[str], rows: Sequence[Sequence[str]], index: ImageIndex) -> int:
     """The column of a usual name for files whose numbers are names of images but for zeros before them; -1 without."""
     for column, name in enumerate(header):
         cells = (
@@ -241,10 +267,10 @@ def _number_column(header: Sequence[str], rows: Sequence[Sequence[str]], index: 
     return -1
 
 
-def _has_numbers(table: LabelTable) -> bool:
+def are_numbers(names: Sequence[str]) -> bool:
     """Whether most files are named by numbers, which may have lost the zeros before them."""
-    cells = [cell for row in table.rows if (cell := table.cell(row, table.file))]
-    return sum(cell.isdigit() for cell in cells) > len(cells) / 2
+    given = [name for name in names if name.strip()]
+    return sum(name.strip().isdigit() for name in given) > len(given) / 2
 
 
 def _empty_words(table: LabelTable) -> frozenset[str]:
@@ -281,7 +307,7 @@ def _label_column(table: LabelTable, others: Sequence[int]) -> int:
     """By its header, else the only one that is left; a problem where several could be meant."""
     free = [column for column in others if column not in (table.split, table.group)]
     if not table.header:
-        return free[0] if free else -1
+        return next((column for column in free if _varies(table, column)), min(free, default=-1))
     named = [column for column in free if column < len(table.header) and plain(table.header[column]) in LABEL_HEADERS]
     if named:
         return min(named, key=lambda each: (not _varies(table, each), plain(table.header[each]).endswith("id")))
