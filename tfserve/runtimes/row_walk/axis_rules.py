@@ -134,7 +134,9 @@ def strided(node: Node) -> State:
 
 
 def _strided(node: Node, state: Rows, rank: int, count: int, strides: object, begin: object) -> State:
-    masks = {name: int(node.attribute(f"{name}_mask")) for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")}
+    masks = {
+        name: int(node.attribute(f"{name}_mask")) for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")
+    }
     new = sum(bool(masks["new_axis"] >> n & 1) for n in range(count))
     dimension = place = 0
     for n in range(count):
@@ -178,12 +180,7 @@ def padded(node: Node) -> State:
 
 
 def tiled(node: Node) -> State:
-    state, times, of_times = node.states[0], node.value(1), node.states[1]
-    if state == SAME and isinstance(of_times, Sizes):
-        axes = [n for n, each in enumerate(of_times.sizes) if each != SAME]
-        shape = node.shape()
-        if len(axes) == 1 and of_times.sizes[axes[0]] == Count("rows") and shape is not None and shape[axes[0]] == 1:
-            return Rows(axes[0])
+    state, times = node.states[0], node.value(1)
     if not isinstance(state, Rows) or state.is_spread or times is None or int(times[state.axis]) != 1:
         return node.mixes("it repeats rows")
     return state

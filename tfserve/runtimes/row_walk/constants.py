@@ -48,7 +48,7 @@ def computed(tensor: Any, constant: Callable[[Any], Any], rank: Callable[[Any], 
 
 
 def _is_small(tensor: Any) -> bool:
-    return tensor.dtype.is_integer or tensor.dtype.is_bool
+    return bool(tensor.dtype.is_integer or tensor.dtype.is_bool)
 
 
 def _applied(operation: Any, values: list[Array]) -> Any:

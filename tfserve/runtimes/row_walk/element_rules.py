@@ -19,8 +19,9 @@ _SEVERAL = frozenset({"CombinedNonMaxSuppression", "ImageProjectiveTransformV2",
 _LENGTHS_STAY = frozenset({"Identity", "Cast", "Snapshot", "StopGradient", "EnsureShape", "CheckNumerics"})
 
 _ARGUMENTS: dict[str, tuple[type, ...]] = {
-    name: (Same, Count, Sizes)
-    for name in ("Conv2DBackpropInput", "Conv3DBackpropInputV2", "DepthwiseConv2dNativeBackpropInput")
+    "Conv2DBackpropInput": (Same, Count, Sizes),
+    "Conv3DBackpropInputV2": (Same, Count, Sizes),
+    "DepthwiseConv2dNativeBackpropInput": (Same, Count, Sizes),
 }
 """These get the sizes of their output, which include the number of rows."""
 
@@ -54,11 +55,11 @@ def by_element(node: Node) -> State:
 
 
 def _broadcast_rank(node: Node) -> int | None:
-    ranks = [node.rank(n) for n in range(len(node.states))]
-    if None in ranks:
-        shape = node.output_shape()
-        return None if shape is None else len(shape)
-    return max(rank for rank in ranks if rank is not None)
+    """Weights of unknown shape have at most as many dimensions: others would show in every batch."""
+    shape = node.output_shape()
+    if shape is not None:
+        return len(shape)
+    return max((rank for n in range(len(node.states)) if (rank := node.rank(n)) is not None), default=None)
 
 
 def _is_broadcast(node: Node, n: int, from_right: int) -> bool:

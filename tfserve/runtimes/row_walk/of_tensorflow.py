@@ -28,7 +28,6 @@ class _Functions:
 
     def __init__(self, graph: Any) -> None:
         self._graph = graph
-        self._definitions = {each.signature.name: each for each in graph.as_graph_def().library.function}
         self._made: dict[tuple[str, tuple[Shape | None, ...]], Any] = {}
 
     def of(self, name: str, shapes: Sequence[Shape | None]) -> Any:
@@ -39,6 +38,7 @@ class _Functions:
         if key not in self._made:
             with self._graph.as_default():
                 self._made[key] = function_def_to_graph.function_def_to_graph(
-                    self._definitions[name], input_shapes=[tf.TensorShape(each) for each in shapes]
+                    self._graph._get_function(name).cached_definition,
+                    input_shapes=[tf.TensorShape(each) for each in shapes],
                 )
         return self._made[key]

@@ -3,39 +3,201 @@
 from __future__ import annotations
 
 #: compute each element from those at the same position of the inputs, which are broadcast
-BY_ELEMENT = frozenset("""
-    Abs Acos Acosh Add AddN AddV2 Angle Asin Asinh Atan Atan2 Atanh BesselI0e BesselI1e Betainc BitwiseAnd BitwiseOr
-    BitwiseXor Bucketize Cast Ceil CheckNumerics CheckNumericsV2 ClipByValue Complex ComplexAbs Conj Cos Cosh
-    DebugGradientIdentity
-    Digamma Div DivNoNan Elu EnsureShape Equal Erf Erfc Erfinv Exp Expm1 FakeQuantWithMinMaxArgs
-    FakeQuantWithMinMaxVars Floor FloorDiv FloorMod Greater GreaterEqual Identity Igamma Igammac Imag Inv Invert
-    IsFinite IsInf IsNan LeakyRelu LeftShift Less LessEqual Lgamma Log Log1p LogicalAnd LogicalNot LogicalOr
-    LookupTableFind LookupTableFindV2 Maximum Minimum Mod Mul MulNoNan Neg NextAfter NotEqual OnesLike
-    PlaceholderWithDefault Polygamma Pow PreventGradient Real RealDiv Reciprocal RegexFullMatch RegexReplace Relu Relu6
-    RightShift Rint Round Rsqrt Select SelectV2 Selu Sigmoid Sign Sin Sinh Snapshot Softplus Softsign Sqrt Square
-    SquaredDifference StaticRegexFullMatch StaticRegexReplace StopGradient StringJoin StringLength StringLower
-    StringStrip StringToHashBucket StringToHashBucketFast StringToHashBucketStrong StringToNumber StringUpper Sub
-    Substr Tan Tanh TruncateDiv TruncateMod UnicodeTranscode Xdivy Xlog1py Xlogy ZerosLike Zeta AsString
-    DecodeBase64 EncodeBase64
-""".split())  # fmt: skip
+BY_ELEMENT = frozenset(
+    [
+        "Abs",
+        "Acos",
+        "Acosh",
+        "Add",
+        "AddN",
+        "AddV2",
+        "Angle",
+        "Asin",
+        "Asinh",
+        "Atan",
+        "Atan2",
+        "Atanh",
+        "BesselI0e",
+        "BesselI1e",
+        "Betainc",
+        "BitwiseAnd",
+        "BitwiseOr",
+        "BitwiseXor",
+        "Bucketize",
+        "Cast",
+        "Ceil",
+        "CheckNumerics",
+        "CheckNumericsV2",
+        "ClipByValue",
+        "Complex",
+        "ComplexAbs",
+        "Conj",
+        "Cos",
+        "Cosh",
+        "DebugGradientIdentity",
+        "Digamma",
+        "Div",
+        "DivNoNan",
+        "Elu",
+        "EnsureShape",
+        "Equal",
+        "Erf",
+        "Erfc",
+        "Erfinv",
+        "Exp",
+        "Expm1",
+        "FakeQuantWithMinMaxArgs",
+        "FakeQuantWithMinMaxVars",
+        "Floor",
+        "FloorDiv",
+        "FloorMod",
+        "Greater",
+        "GreaterEqual",
+        "Identity",
+        "Igamma",
+        "Igammac",
+        "Imag",
+        "Inv",
+        "Invert",
+        "IsFinite",
+        "IsInf",
+        "IsNan",
+        "LeakyRelu",
+        "LeftShift",
+        "Less",
+        "LessEqual",
+        "Lgamma",
+        "Log",
+        "Log1p",
+        "LogicalAnd",
+        "LogicalNot",
+        "LogicalOr",
+        "LookupTableFind",
+        "LookupTableFindV2",
+        "Maximum",
+        "Minimum",
+        "Mod",
+        "Mul",
+        "MulNoNan",
+        "Neg",
+        "NextAfter",
+        "NotEqual",
+        "OnesLike",
+        "PlaceholderWithDefault",
+        "Polygamma",
+        "Pow",
+        "PreventGradient",
+        "Real",
+        "RealDiv",
+        "Reciprocal",
+        "RegexFullMatch",
+        "RegexReplace",
+        "Relu",
+        "Relu6",
+        "RightShift",
+        "Rint",
+        "Round",
+        "Rsqrt",
+        "Select",
+        "SelectV2",
+        "Selu",
+        "Sigmoid",
+        "Sign",
+        "Sin",
+        "Sinh",
+        "Snapshot",
+        "Softplus",
+        "Softsign",
+        "Sqrt",
+        "Square",
+        "SquaredDifference",
+        "StaticRegexFullMatch",
+        "StaticRegexReplace",
+        "StopGradient",
+        "StringJoin",
+        "StringLength",
+        "StringLower",
+        "StringStrip",
+        "StringToHashBucket",
+        "StringToHashBucketFast",
+        "StringToHashBucketStrong",
+        "StringToNumber",
+        "StringUpper",
+        "Sub",
+        "Substr",
+        "Tan",
+        "Tanh",
+        "TruncateDiv",
+        "TruncateMod",
+        "UnicodeTranscode",
+        "Xdivy",
+        "Xlog1py",
+        "Xlogy",
+        "ZerosLike",
+        "Zeta",
+        "AsString",
+        "DecodeBase64",
+        "EncodeBase64",
+    ]
+)
 
 #: the same, with further dimensions added at the end
 ADDS_DIMENSIONS = frozenset({"DecodeRaw", "DecodePaddedRaw", "Fingerprint"})
 
 #: treat each element of the first dimension of one of their inputs alone; the other inputs are weights
-BY_EXAMPLE = frozenset("""
-    AvgPool AvgPool3D BiasAdd BiasAddV1 Conv Conv2D Conv3D DepthToSpace DepthwiseConv2dNative Dilation2D
-    ExtractImagePatches FusedBatchNorm FusedBatchNormV2 FusedBatchNormV3 LRN MaxPool MaxPool3D MaxPoolV2
-    MaxPoolWithArgmax SpaceToDepth ResizeArea ResizeBicubic ResizeBilinear ResizeNearestNeighbor ScaleAndTranslate
-    RGBToHSV HSVToRGB AdjustHue AdjustSaturation Conv2DBackpropInput Conv3DBackpropInputV2
-    DepthwiseConv2dNativeBackpropInput ImageProjectiveTransformV2 ImageProjectiveTransformV3
-    CombinedNonMaxSuppression SimpleMLInferenceOp SimpleMLInferenceOpWithHandle SimpleMLInferenceLeafIndexOpWithHandle
-    DecodeWav EncodeWav AudioSpectrogram Mfcc BoostedTreesPredict BoostedTreesBucketize
-    _FusedConv2D _FusedBatchNormEx
-""".split())  # fmt: skip
+BY_EXAMPLE = frozenset(
+    [
+        "AvgPool",
+        "AvgPool3D",
+        "BiasAdd",
+        "BiasAddV1",
+        "Conv",
+        "Conv2D",
+        "Conv3D",
+        "DepthToSpace",
+        "DepthwiseConv2dNative",
+        "Dilation2D",
+        "ExtractImagePatches",
+        "FusedBatchNorm",
+        "FusedBatchNormV2",
+        "FusedBatchNormV3",
+        "LRN",
+        "MaxPool",
+        "MaxPool3D",
+        "MaxPoolV2",
+        "MaxPoolWithArgmax",
+        "SpaceToDepth",
+        "ResizeArea",
+        "ResizeBicubic",
+        "ResizeBilinear",
+        "ResizeNearestNeighbor",
+        "ScaleAndTranslate",
+        "RGBToHSV",
+        "HSVToRGB",
+        "AdjustHue",
+        "AdjustSaturation",
+        "Conv2DBackpropInput",
+        "Conv3DBackpropInputV2",
+        "DepthwiseConv2dNativeBackpropInput",
+        "ImageProjectiveTransformV2",
+        "ImageProjectiveTransformV3",
+        "CombinedNonMaxSuppression",
+        "SimpleMLInferenceOp",
+        "SimpleMLInferenceOpWithHandle",
+        "SimpleMLInferenceLeafIndexOpWithHandle",
+        "DecodeWav",
+        "EncodeWav",
+        "AudioSpectrogram",
+        "Mfcc",
+        "BoostedTreesPredict",
+        "BoostedTreesBucketize",
+        "_FusedConv2D",
+        "_FusedBatchNormEx",
+    ]
+)
 
 #: reduce the dimensions that their second input names
-REDUCES = frozenset("Sum Mean Prod Max Min All Any EuclideanNorm ArgMax ArgMin".split())
+REDUCES = frozenset(["Sum", "Mean", "Prod", "Max", "Min", "All", "Any", "EuclideanNorm", "ArgMax", "ArgMin"])
 
 #: work along the dimensions that their second input names, which stay
 ALONG = frozenset({"Cumsum", "Cumprod", "CumulativeLogsumexp", "ReverseV2"})

@@ -14,7 +14,8 @@ def multiplied(node: Node) -> State:
     flags = ("transpose_a", "transpose_b") if is_plain else ("adj_x", "adj_y")
     left = "ki" if node.attribute(flags[0]) else "ik"
     right = "jk" if node.attribute(flags[1]) else "kj"
-    return _contracted(node, [f"...{left}", f"...{right}"], "...ij")
+    others = "" if is_plain else "..."
+    return _contracted(node, [others + left, others + right], others + "ij")
 
 
 def einsum(node: Node) -> State:

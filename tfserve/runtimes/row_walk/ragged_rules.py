@@ -4,15 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from tfserve.runtimes.row_walk import operations
 from tfserve.runtimes.row_walk.node import Node
 from tfserve.runtimes.row_walk.row_states import ROWS, SAME, Flat, Partition, Same, State
 
 #: with these, TensorFlow computes where each row begins and ends
-_PARTITIONS = frozenset("""
-    StridedSlice Cast Size Shape Greater Max AddV2 Mul Maximum Minimum Reshape DenseBincount Cumsum ConcatV2 Identity
-    GatherV2 Sub
-""".split())  # fmt: skip
+_PARTITIONS = frozenset(
+    [
+        "StridedSlice",
+        "Cast",
+        "Size",
+        "Shape",
+        "Greater",
+        "Max",
+        "AddV2",
+        "Mul",
+        "Maximum",
+        "Minimum",
+        "Reshape",
+        "DenseBincount",
+        "Cumsum",
+        "ConcatV2",
+        "Identity",
+        "GatherV2",
+        "Sub",
+    ]
+)
 
 
 def divided(node: Node) -> Sequence[State]:
@@ -48,7 +67,7 @@ def _as_matrix(node: Node) -> State:
     lengths = node.value(0)
     if values != Flat() or default != SAME or sizes != SAME or any(each != Partition() for each in parts):
         return node.mixes("rows have different lengths")
-    if lengths is None or len(lengths) < 2 or min(map(int, lengths[1:])) < 0:
+    if lengths is None or np.size(lengths) < 2 or min(map(int, lengths[1:])) < 0:
         return node.mixes("rows are padded to the longest of the batch")
     return ROWS
 

@@ -48,7 +48,7 @@ class OneRow:
 
 @dataclass(frozen=True)
 class Elements:
-    """A list of tensors. With `is_by_row` each of them depends on the row of its position; None: none of them is set."""
+    """A list of tensors. With `is_by_row` each depends on the row of its position. If `each` is None, none is set."""
 
     each: Same | Rows | None = None
     is_by_row: bool = False
@@ -99,8 +99,10 @@ def joined(first: State, second: State, reason: str) -> State:
     for one, other in ((first, second), (second, first)):
         if isinstance(one, Same):
             return Count() if isinstance(other, Count | Sizes) else other
-    if isinstance(first, Rows) and isinstance(second, Rows) and replace(first, is_exact=False) == replace(
-        second, is_exact=False
+    if (
+        isinstance(first, Rows)
+        and isinstance(second, Rows)
+        and replace(first, is_exact=False) == replace(second, is_exact=False)
     ):
         return replace(first, is_exact=False)
     if isinstance(first, Count | Sizes) and isinstance(second, Count | Sizes):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from tfserve.runtimes.row_walk import (
     axis_rules,
-    constants,
     element_rules,
     list_rules,
     operations,
@@ -15,6 +14,7 @@ from tfserve.runtimes.row_walk import (
     ragged_rules,
     size_rules,
 )
+from tfserve.runtimes.row_walk.frame import SAME_TENSOR, Frame, sizes_of
 from tfserve.runtimes.row_walk.node import Node, Shape
 from tfserve.runtimes.row_walk.row_states import (
     ROWS,
@@ -38,6 +38,7 @@ MAX_ROUNDS = 12
 MAX_DEPTH = 50
 
 Rule = Callable[[Node], State]
+_Result = tuple[State, Shape | None]
 
 _RULES: dict[str, Rule] = {
     **dict.fromkeys(operations.BY_ELEMENT, element_rules.by_element),
@@ -72,60 +73,6 @@ _RULES: dict[str, Rule] = {
 _WITH_SOURCE = {"TensorListGetItem": list_rules.element, "TensorListSetItem": list_rules.changed}
 _RAGGED = {"StringSplitV2": ragged_rules.divided, "StringNGrams": ragged_rules.n_grams}
 _RANDOM = ("Random", "StatelessRandom", "StatefulRandom", "Stateful", "TruncatedNormal", "Multinomial", "Parameterized")
-_SAME_TENSOR = frozenset({"Identity", "StopGradient", "Snapshot", "EnsureShape"})
-
-
-class Frame:
-    """What is known of the tensors of one graph, by their names; `sources` are the tensors that others repeat."""
-
-    def __init__(self, graph: Any, static_value: Callable[[Any], Any]) -> None:
-        self.graph = graph
-        self.states: dict[str, State] = {}
-        self.shapes: dict[str, Shape | None] = {}
-        self.values: dict[str, Any] = {}
-        self._sources: dict[str, str] = {}
-        self._static_value = static_value
-
-    def give(self, tensor: Any, state: State, shape: Shape | None, source: str | None, value: Any = None) -> None:
-        self.states[tensor.name] = state
-        self.shapes[tensor.name] = shape
-        if source is not None:
-            self._sources[tensor.name] = source
-        if value is not None:
-            self.values[tensor.name] = value
-
-    def shape(self, tensor: Any) -> Shape | None:
-        if tensor.shape.rank is not None:
-            return tuple(tensor.shape.as_list())
-        if (known := self.shapes.get(tensor.name)) is not None:
-            return known
-        return _noted_shape(tensor)
-
-    def source(self, tensor: Any) -> str:
-        while tensor.name not in self._sources and tensor.op.type in _SAME_TENSOR:
-            tensor = tensor.op.inputs[0]
-        return self._sources.get(tensor.name, f"{id(self)}/{tensor.name}")
-
-    def constant(self, tensor: Any) -> Any:
-        while tensor.name not in self.values and tensor.op.type in {"PlaceholderWithDefault", *_SAME_TENSOR}:
-            tensor = tensor.op.inputs[0]
-        found = self.values.get(tensor.name)
-        return self._static_value(tensor) if found is None else found
-
-    def computed(self, tensor: Any) -> Any:
-        return constants.computed(tensor, self.constant, self._rank)
-
-    def _rank(self, tensor: Any) -> int | None:
-        shape = self.shape(tensor)
-        return None if shape is None else len(shape)
-
-
-def _noted_shape(tensor: Any) -> Shape | None:
-    """The shape that was noted when the graph was traced."""
-    noted = tensor.op.node_def.attr["_output_shapes"].list.shape if "_output_shapes" in tensor.op.node_def.attr else ()
-    if tensor.value_index >= len(noted) or noted[tensor.value_index].unknown_rank:
-        return None
-    return tuple(None if each.size < 0 else each.size for each in noted[tensor.value_index].dim)
 
 
 class RowWalk:
@@ -136,7 +83,7 @@ class RowWalk:
     ) -> None:
         self._function = function
         self._static_value = static_value
-        self._known: dict[object, list[tuple[State, Shape | None]]] = {}
+        self._known: dict[object, list[_Result]] = {}
         self._depth = 0
         #: why a check of the model may depend on several rows
         self._mixed_check = ""
@@ -185,7 +132,7 @@ class RowWalk:
         if isinstance(state, Mixed) or (isinstance(state, Verdict) and state.what != "all"):
             self._mixed_check = self._mixed_check or "an assertion is about all rows"
 
-    def _results(self, frame: Frame, node: Node) -> Sequence[tuple[State, Shape | None]]:
+    def _results(self, frame: Frame, node: Node) -> Sequence[_Result]:
         if node.type in operations.WHILES and not _is_simple(node.states):
             return self._loop(frame, node)
         if node.type in operations.IFS | operations.CASES and not _is_simple(node.states):
@@ -199,7 +146,7 @@ class RowWalk:
         state = self._state(frame, node)
         shape = None
         if node.type in operations.BY_ELEMENT:
-            shape = _longest(node.shape(n) for n in range(len(node.states)))
+            shape = _longest(node)
         return [(state, shape)] * len(node.operation.outputs)
 
     def _state(self, frame: Frame, node: Node) -> State:
@@ -210,7 +157,7 @@ class RowWalk:
             return node.mixes("it draws random numbers")
         if node.type in {"TensorListReserve", "EmptyTensorList"}:
             return Elements()
-        if node.type in _SAME_TENSOR:
+        if node.type in SAME_TENSOR:
             return node.states[0]
         if _is_simple(node.states):
             return next((state for state in node.states if isinstance(state, OneRow)), SAME)
@@ -229,20 +176,21 @@ class RowWalk:
 
     # --- functions
 
-    def _call(
-        self, frame: Frame, node: Node, name: str, skipped: int, states: Sequence[State] | None = None,
-    ) -> list[tuple[State, Shape | None]]:  # fmt: skip
+    def _call(self, frame: Frame, node: Node, name: str, skipped: int) -> list[_Result]:
         """The results of a function that is called with all inputs but the first few."""
         tensors = list(node.operation.inputs)[skipped:]
-        given = list(node.states[skipped:] if states is None else states)
-        shapes = [frame.shape(each) for each in tensors]
-        return self._applied(name, given, shapes, [frame.source(each) for each in tensors],
-                             [frame.constant(each) if skipped == 0 and states is None else None for each in tensors])  # fmt: skip
+        return self._applied(
+            name,
+            node.states[skipped:],
+            [frame.shape(each) for each in tensors],
+            [frame.source(each) for each in tensors],
+            [frame.constant(each) for each in tensors],
+        )
 
     def _applied(
         self, name: str, states: Sequence[State], shapes: Sequence[Shape | None], sources: Sequence[str],
         values: Sequence[Any],
-    ) -> list[tuple[State, Shape | None]]:  # fmt: skip
+    ) -> list[_Result]:  # fmt: skip
         frame = self._inside(name, states, shapes, sources, values)
         return [(frame.states.get(each.name, Mixed("an output can't be computed")), frame.shape(each))
                 for each in frame.graph.outputs]  # fmt: skip
@@ -265,7 +213,7 @@ class RowWalk:
             self._depth -= 1
         return frame
 
-    def _choice(self, frame: Frame, node: Node) -> list[tuple[State, Shape | None]]:
+    def _choice(self, frame: Frame, node: Node) -> list[_Result]:
         decides = node.states[0]
         if isinstance(decides, Mixed):
             self._check(decides)
@@ -283,9 +231,11 @@ class RowWalk:
             ]
         return results
 
-    def _loop(self, frame: Frame, node: Node) -> list[tuple[State, Shape | None]]:
+    def _loop(self, frame: Frame, node: Node) -> list[_Result]:
         body, cond = node.attribute("body").name, node.attribute("cond").name
-        shapes = [_loop_shape(frame.shape(one), two) for one, two in zip(node.operation.inputs, _declared(node), strict=True)]
+        shapes = [
+            _loop_shape(frame.shape(one), two) for one, two in zip(node.operation.inputs, _declared(node), strict=True)
+        ]
         sources = [f"{id(node)}/{n}" for n in range(len(shapes))]
         nothing = [None] * len(shapes)
         states = list(node.states)
@@ -328,8 +278,8 @@ def _declared(node: Node) -> list[Shape | None]:
     declared = node.attribute("output_shapes")
     if len(declared) != len(node.operation.outputs):
         return [None] * len(node.operation.outputs)
-    return [None if each.unknown_rank else tuple(None if d.size < 0 else d.size for d in each.dim)
-            for each in (shape if hasattr(shape, "unknown_rank") else shape.as_proto() for shape in declared)]  # fmt: skip
+    protos = [each if hasattr(each, "unknown_rank") else each.as_proto() for each in declared]
+    return [sizes_of(each) for each in protos]
 
 
 def _loop_shape(given: Shape | None, declared: Shape | None) -> Shape | None:
@@ -382,10 +332,10 @@ def _reached(frame: Frame, roots: Iterable[Any]) -> set[Any]:
     return found
 
 
-def _longest(shapes: Iterable[Shape | None]) -> Shape | None:
-    """The shape with most dimensions, without its sizes if there are several."""
-    known = list(shapes)
-    if None in known:
+def _longest(node: Node) -> Shape | None:
+    """The shape with most dimensions, without its sizes if there are several. Weights may have an unknown shape."""
+    shapes = [node.shape(n) for n in range(len(node.states))]
+    if any(shape is None and state != SAME for shape, state in zip(shapes, node.states, strict=True)):
         return None
-    longest = max((each for each in known if each is not None), key=len)
-    return longest if len(known) == 1 else (None,) * len(longest)
+    longest = max((each for each in shapes if each is not None), key=len, default=None)
+    return longest if longest is None or len(shapes) == 1 else (None,) * len(longest)
