@@ -125,7 +125,7 @@ def test_ordinary_networks_keep_rows_apart(layers: Any) -> None:
     ])  # fmt: skip
     sequence = keras.Sequential([
         keras.Input((None, 4)), layers.Masking(), layers.Bidirectional(layers.LSTM(3, return_sequences=True)),
-        layers.GRU(3), layers.Dense(1),
+        layers.LSTM(3), layers.Dense(1),
     ])  # fmt: skip
     tokens = keras.Input((6,), dtype="int32")
     embedded = layers.Embedding(10, 8)(tokens)
