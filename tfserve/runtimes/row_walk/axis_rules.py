@@ -89,7 +89,7 @@ def packed(node: Node) -> State:
 
 
 def _merged(node: Node, states: Sequence[State], axis: int | None, missing: int | None) -> State:
-    """What all of these tensors are, if rows are not along `axis`; `missing` if there is none."""
+    """What all of these tensors are, if rows are not along `axis`; `missing` without one."""
     first, is_exact = states[0], True
     for state in states:
         if not isinstance(state, Rows) or not isinstance(first, Rows) or state.is_spread:

@@ -190,8 +190,8 @@ def _divides(before: Shape, after: Shape) -> bool:
     if None in after:
         return False
     known = math.prod(each for each in before if each is not None)
-    wanted = math.prod(each for each in after if each is not None)
-    return wanted > 0 and known % wanted == 0
+    needed = math.prod(each for each in after if each is not None)
+    return needed > 0 and known % needed == 0
 
 
 def _is_exact(state: Rows, before: Shape | None, after: Shape | None) -> bool:
