@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tfserve.runtimes.row_walk import operations
-from tfserve.runtimes.row_walk.node import Node, rows_only
-from tfserve.runtimes.row_walk.row_states import SAME, Count, Rows, Same, Sizes, State, Verdict
+from tfserve.runtimes.row_walk.operation_inputs import OperationInputs, rows_only
+from tfserve.runtimes.row_walk.row_states import SAME, BatchCondition, KnownSizes, RowCount, RowParts, SameForAll, State
 
 #: comparisons that all rows pass if the maximum (or the minimum) of the batch does, by the side that it is on
 _BOUNDS = {
@@ -19,23 +19,23 @@ _SEVERAL = frozenset({"CombinedNonMaxSuppression", "ImageProjectiveTransformV2",
 _LENGTHS_STAY = frozenset({"Identity", "Cast", "Snapshot", "StopGradient", "EnsureShape", "CheckNumerics"})
 
 _ARGUMENTS: dict[str, tuple[type, ...]] = {
-    "Conv2DBackpropInput": (Same, Count, Sizes),
-    "Conv3DBackpropInputV2": (Same, Count, Sizes),
-    "DepthwiseConv2dNativeBackpropInput": (Same, Count, Sizes),
+    "Conv2DBackpropInput": (SameForAll, RowCount, KnownSizes),
+    "Conv3DBackpropInputV2": (SameForAll, RowCount, KnownSizes),
+    "DepthwiseConv2dNativeBackpropInput": (SameForAll, RowCount, KnownSizes),
 }
 """These get the sizes of their output, which include the number of rows."""
 
 
-def by_element(node: Node) -> State:
-    if any(isinstance(state, Verdict) for state in node.states):
+def by_element(node: OperationInputs) -> State:
+    if any(isinstance(state, BatchCondition) for state in node.states):
         return _of_verdicts(node)
-    found: Rows | None = None
+    found: RowParts | None = None
     from_right: int | None = None
     rank = _broadcast_rank(node)
     for n, state in enumerate(node.states):
-        if isinstance(state, Same):
+        if isinstance(state, SameForAll):
             continue
-        if not isinstance(state, Rows):
+        if not isinstance(state, RowParts):
             return node.mixes("an argument depends on the batch")
         of_input = node.rank(n)
         if len(node.states) > 1 and of_input is None:
@@ -54,7 +54,7 @@ def by_element(node: Node) -> State:
     return replace(found, axis=rank + from_right)
 
 
-def _broadcast_rank(node: Node) -> int | None:
+def _broadcast_rank(node: OperationInputs) -> int | None:
     """Weights of unknown shape have at most as many dimensions: others would show in every batch."""
     shape = node.output_shape()
     if shape is not None:
@@ -62,31 +62,31 @@ def _broadcast_rank(node: Node) -> int | None:
     return max((rank for n in range(len(node.states)) if (rank := node.rank(n)) is not None), default=None)
 
 
-def _is_broadcast(node: Node, n: int, from_right: int) -> bool:
+def _is_broadcast(node: OperationInputs, n: int, from_right: int) -> bool:
     """Whether an input is the same for all rows, if it does not consist of rows."""
-    if not isinstance(node.states[n], Same):
+    if not isinstance(node.states[n], SameForAll):
         return True
     shape = node.shape(n)
     return shape is None or len(shape) < -from_right or shape[from_right] == 1
 
 
-def _of_verdicts(node: Node) -> State:
+def _of_verdicts(node: OperationInputs) -> State:
     """Conditions on the maximum or the minimum of a batch are conditions on all of its rows."""
-    if not all(isinstance(state, Verdict | Same) for state in node.states):
+    if not all(isinstance(state, BatchCondition | SameForAll) for state in node.states):
         return node.mixes("a value of the whole batch is used for rows")
     if node.type in _LENGTHS_STAY:
         return node.states[0]
-    verdicts = {(n, state.what) for n, state in enumerate(node.states) if isinstance(state, Verdict)}
+    verdicts = {(n, state.what) for n, state in enumerate(node.states) if isinstance(state, BatchCondition)}
     if node.type == "LogicalAnd" and {what for _, what in verdicts} == {"all"}:
-        return Verdict("all")
+        return BatchCondition("all")
     if len(verdicts) == 1:
         ((n, what),) = verdicts
         if _BOUNDS.get((node.type, n)) == what:
-            return Verdict("all")
+            return BatchCondition("all")
     return node.mixes("a value of the whole batch is used")
 
 
-def by_example(node: Node) -> State:
+def by_example(node: OperationInputs) -> State:
     """The first dimension counts examples; everything else is weights or sizes."""
     if node.type.startswith(("FusedBatchNorm", "_FusedBatchNorm")) and node.attribute("is_training"):
         return node.mixes("batch normalization in training mode averages over the batch")
@@ -94,8 +94,8 @@ def by_example(node: Node) -> State:
         return _all_by_example(node)
     if node.type == "MaxPoolWithArgmax" and node.attribute("include_batch_in_index"):
         return node.mixes("its indices count rows")
-    found = rows_only(node, *_ARGUMENTS.get(node.type, (Same,)))
-    if not isinstance(found, Rows):
+    found = rows_only(node, *_ARGUMENTS.get(node.type, (SameForAll,)))
+    if not isinstance(found, RowParts):
         return found
     if found.axis:
         return node.mixes("rows are not along the first dimension")
@@ -104,42 +104,42 @@ def by_example(node: Node) -> State:
     return found
 
 
-def _all_by_example(node: Node) -> State:
-    allowed: tuple[type, ...] = (Same, Count, Sizes) if node.type.startswith(_FORESTS) else (Same,)
-    if all(isinstance(state, allowed) or state == Rows() for state in node.states):
-        return Rows()
+def _all_by_example(node: OperationInputs) -> State:
+    allowed: tuple[type, ...] = (SameForAll, RowCount, KnownSizes) if node.type.startswith(_FORESTS) else (SameForAll,)
+    if all(isinstance(state, allowed) or state == RowParts() for state in node.states):
+        return RowParts()
     return node.mixes("rows are not along the first dimension")
 
 
-def _is_image_input(node: Node) -> bool:
+def _is_image_input(node: OperationInputs) -> bool:
     """Whether the rows are in the images, not in the weights."""
-    with_rows = [n for n, state in enumerate(node.states) if isinstance(state, Rows)]
+    with_rows = [n for n, state in enumerate(node.states) if isinstance(state, RowParts)]
     return with_rows == [2 if "BackpropInput" in node.type else 0]
 
 
-def along_last(node: Node) -> State:
-    found = rows_only(node, Same)
-    if not isinstance(found, Rows):
+def along_last(node: OperationInputs) -> State:
+    found = rows_only(node, SameForAll)
+    if not isinstance(found, RowParts):
         return found
     if found.is_spread:
         return node.mixes("rows are interleaved")
-    rank = node.rank(next(n for n, state in enumerate(node.states) if isinstance(state, Rows)))
+    rank = node.rank(next(n for n, state in enumerate(node.states) if isinstance(state, RowParts)))
     if rank is None or found.axis >= rank - operations.MIXES_LAST[node.type]:
         return node.mixes("it works along the dimension of the rows")
     return found
 
 
-def one_hot(node: Node) -> State:
+def one_hot(node: OperationInputs) -> State:
     found = node.states[0]
-    if not isinstance(found, Rows) or any(state != SAME for state in node.states[1:]) or found.is_spread:
+    if not isinstance(found, RowParts) or any(state != SAME for state in node.states[1:]) or found.is_spread:
         return node.mixes("an argument depends on the batch")
     axis = int(node.attribute("axis"))
     return found if axis < 0 or axis > found.axis else replace(found, axis=found.axis + 1)
 
 
-def bincount(node: Node) -> State:
+def bincount(node: OperationInputs) -> State:
     """Counts in each row of a matrix."""
     values, *others = node.states
-    if values == Rows() and node.rank() == 2 and all(state in {SAME, Rows()} for state in others):
-        return Rows()
+    if values == RowParts() and node.rank() == 2 and all(state in {SAME, RowParts()} for state in others):
+        return RowParts()
     return node.mixes("it counts over all rows")

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tfserve.runtimes.row_walk.node import Shape
+from tfserve.runtimes.row_walk.operation_inputs import Shape
 from tfserve.runtimes.row_walk.walk import RowWalk
 
 log = logging.getLogger(__name__)

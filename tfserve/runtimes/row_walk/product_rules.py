@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tfserve.runtimes.row_walk.node import Node
-from tfserve.runtimes.row_walk.row_states import Rows, Same, State
+from tfserve.runtimes.row_walk.operation_inputs import OperationInputs
+from tfserve.runtimes.row_walk.row_states import RowParts, SameForAll, State
 
 
-def multiplied(node: Node) -> State:
+def multiplied(node: OperationInputs) -> State:
     """MatMul and BatchMatMul, as a sum of products over letters."""
     is_plain = node.type in {"MatMul", "_FusedMatMul"}
     flags = ("transpose_a", "transpose_b") if is_plain else ("adj_x", "adj_y")
@@ -18,18 +18,18 @@ def multiplied(node: Node) -> State:
     return _contracted(node, [others + left, others + right], others + "ij")
 
 
-def einsum(node: Node) -> State:
+def einsum(node: OperationInputs) -> State:
     inputs, _, output = str(node.attribute("equation").decode()).replace(" ", "").partition("->")
     return _contracted(node, inputs.split(","), output)
 
 
-def _contracted(node: Node, terms: list[str], output: str) -> State:
+def _contracted(node: OperationInputs, terms: list[str], output: str) -> State:
     labels: set[str] = set()
     is_exact = True
     for n, (state, term) in enumerate(zip(node.states, terms, strict=False)):
-        if isinstance(state, Same):
+        if isinstance(state, SameForAll):
             continue
-        if not isinstance(state, Rows) or state.is_spread:
+        if not isinstance(state, RowParts) or state.is_spread:
             return node.mixes("an argument depends on the batch")
         label = _label(term, state.axis, node.rank(n))
         if label is None or term.count(label) > 1:
@@ -42,9 +42,9 @@ def _contracted(node: Node, terms: list[str], output: str) -> State:
     return _result(node, terms, output, label, is_exact=is_exact)
 
 
-def _result(node: Node, terms: list[str], output: str, label: str, *, is_exact: bool) -> State:
+def _result(node: OperationInputs, terms: list[str], output: str, label: str, *, is_exact: bool) -> State:
     for n, (state, term) in enumerate(zip(node.states, terms, strict=False)):
-        if isinstance(state, Same) and _size(term, label, node, n) not in {None, 1}:
+        if isinstance(state, SameForAll) and _size(term, label, node, n) not in {None, 1}:
             return node.mixes("it multiplies rows with each other")
     if label.startswith("."):
         if "..." not in output:
@@ -53,7 +53,7 @@ def _result(node: Node, terms: list[str], output: str, label: str, *, is_exact: 
         if any(each is None for each in ranks):
             return node.mixes("the number of dimensions is not known")
         dots = max(each for each in ranks if each is not None)
-        return Rows(output.index("...") + dots - int(label[1:]), is_exact)
+        return RowParts(output.index("...") + dots - int(label[1:]), is_exact)
     if label not in output:
         return node.mixes("it sums over the rows")
     before = output.index(label)
@@ -62,7 +62,7 @@ def _result(node: Node, terms: list[str], output: str, label: str, *, is_exact: 
         if any(each is None for each in ranks):
             return node.mixes("the number of dimensions is not known")
         before += max([each for each in ranks if each is not None], default=0) - 3
-    return replace(Rows(before), is_exact=is_exact)
+    return replace(RowParts(before), is_exact=is_exact)
 
 
 def _dots(term: str, rank: int | None) -> int | None:
@@ -85,7 +85,7 @@ def _label(term: str, axis: int, rank: int | None) -> str | None:
     return term[axis - dots + 3]
 
 
-def _size(term: str, label: str, node: Node, n: int) -> int | None:
+def _size(term: str, label: str, node: OperationInputs, n: int) -> int | None:
     """The size of the dimension in an input without rows; None if it does not have that dimension."""
     shape = node.shape(n)
     for axis in range(len(shape or ())):

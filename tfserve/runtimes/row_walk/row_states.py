@@ -7,12 +7,12 @@ from typing import TypeAlias
 
 
 @dataclass(frozen=True)
-class Same:
+class SameForAll:
     """The same for every batch. The sizes of rows count as the same: requests of other sizes never share a batch."""
 
 
 @dataclass(frozen=True)
-class Count:
+class RowCount:
     """Depends on the number of rows only: `rows` is that number, `blocks` a multiple of it, `order` the numbers
     of all rows from 0, `sizes` anything else.
     """
@@ -21,14 +21,14 @@ class Count:
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """A list of sizes, each the same for every batch or a `Count`."""
+class KnownSizes:
+    """A list of sizes, each the same for every batch or a `RowCount`."""
 
-    sizes: tuple[Same | Count, ...]
+    sizes: tuple[SameForAll | RowCount, ...]
 
 
 @dataclass(frozen=True)
-class Rows:
+class RowParts:
     """Consists of equal parts along the dimension `axis`, each of which depends on one row, in order.
 
     `is_exact` if there is one element for each row. `is_spread` if the parts are interleaved (space_to_batch).
@@ -47,25 +47,25 @@ class OneRow:
 
 
 @dataclass(frozen=True)
-class Elements:
+class ListElements:
     """A list of tensors. With `is_by_row` each depends on the row of its position. If `each` is None, none is set."""
 
-    each: Same | Rows | None = None
+    each: SameForAll | RowParts | None = None
     is_by_row: bool = False
 
 
 @dataclass(frozen=True)
-class Flat:
+class FlatRows:
     """The values of all rows, one row after the other; how many each row has depends on the row."""
 
 
 @dataclass(frozen=True)
-class Partition:
-    """Says which of the `Flat` values belong to which row."""
+class RowPartition:
+    """Says which of the `FlatRows` values belong to which row."""
 
 
 @dataclass(frozen=True)
-class Verdict:
+class BatchCondition:
     """A condition, or the value that one is about, over all rows: `all`, `most` (the maximum), `least`.
 
     A batch satisfies such a condition if, and only if, each of its requests does.
@@ -75,16 +75,27 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Mixed:
+class MixedRows:
     """May depend on several rows, for this reason."""
 
     reason: str
 
 
-State: TypeAlias = Same | Count | Sizes | Rows | OneRow | Elements | Flat | Partition | Verdict | Mixed
+State: TypeAlias = (
+    SameForAll
+    | RowCount
+    | KnownSizes
+    | RowParts
+    | OneRow
+    | ListElements
+    | FlatRows
+    | RowPartition
+    | BatchCondition
+    | MixedRows
+)
 
-SAME = Same()
-ROWS = Rows()
+SAME = SameForAll()
+ROWS = RowParts()
 
 
 def joined(first: State, second: State, reason: str) -> State:
@@ -92,29 +103,29 @@ def joined(first: State, second: State, reason: str) -> State:
     if first == second:
         return first
     for state in (first, second):
-        if isinstance(state, Mixed):
+        if isinstance(state, MixedRows):
             return state
-    if isinstance(first, Elements) and isinstance(second, Elements):
+    if isinstance(first, ListElements) and isinstance(second, ListElements):
         return _joined_elements(first, second, reason)
     for one, other in ((first, second), (second, first)):
-        if isinstance(one, Same):
-            return Count() if isinstance(other, Count | Sizes) else other
+        if isinstance(one, SameForAll):
+            return RowCount() if isinstance(other, RowCount | KnownSizes) else other
     if (
-        isinstance(first, Rows)
-        and isinstance(second, Rows)
+        isinstance(first, RowParts)
+        and isinstance(second, RowParts)
         and replace(first, is_exact=False) == replace(second, is_exact=False)
     ):
         return replace(first, is_exact=False)
-    if isinstance(first, Count | Sizes) and isinstance(second, Count | Sizes):
-        return Count()
-    return Mixed(reason)
+    if isinstance(first, RowCount | KnownSizes) and isinstance(second, RowCount | KnownSizes):
+        return RowCount()
+    return MixedRows(reason)
 
 
-def _joined_elements(first: Elements, second: Elements, reason: str) -> State:
+def _joined_elements(first: ListElements, second: ListElements, reason: str) -> State:
     if first.each is None and not first.is_by_row:
         return second
     if second.each is None and not second.is_by_row:
         return first
-    if first.is_by_row == second.is_by_row and Same() in (first.each, second.each):
-        return first if isinstance(second.each, Same) else second
-    return Mixed(reason)
+    if first.is_by_row == second.is_by_row and SameForAll() in (first.each, second.each):
+        return first if isinstance(second.each, SameForAll) else second
+    return MixedRows(reason)

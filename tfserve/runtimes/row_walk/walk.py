@@ -14,22 +14,22 @@ from tfserve.runtimes.row_walk import (
     ragged_rules,
     size_rules,
 )
-from tfserve.runtimes.row_walk.frame import SAME_TENSOR, Frame, sizes_of
-from tfserve.runtimes.row_walk.node import Node, Shape
+from tfserve.runtimes.row_walk.graph_facts import SAME_TENSOR, GraphFacts, sizes_of
+from tfserve.runtimes.row_walk.operation_inputs import OperationInputs, Shape
 from tfserve.runtimes.row_walk.row_states import (
     ROWS,
     SAME,
-    Count,
-    Elements,
-    Flat,
-    Mixed,
+    BatchCondition,
+    FlatRows,
+    KnownSizes,
+    ListElements,
+    MixedRows,
     OneRow,
-    Partition,
-    Rows,
-    Same,
-    Sizes,
+    RowCount,
+    RowPartition,
+    RowParts,
+    SameForAll,
     State,
-    Verdict,
     joined,
 )
 
@@ -37,7 +37,7 @@ MAX_ROUNDS = 12
 """Of a loop, until nothing new is known of its variables."""
 MAX_DEPTH = 50
 
-Rule = Callable[[Node], State]
+Rule = Callable[[OperationInputs], State]
 _Result = tuple[State, Shape | None]
 
 _RULES: dict[str, Rule] = {
@@ -90,35 +90,35 @@ class RowWalk:
 
     def why_mixed(self, graph: Any, inputs: Iterable[Any], outputs: Sequence[Any]) -> str:
         """Why an output may depend on several rows; empty if none does."""
-        frame = Frame(graph, self._static_value)
+        frame = GraphFacts(graph, self._static_value)
         for tensor in inputs:
             frame.give(tensor, ROWS, None, None)
         self._evaluate(frame, [tensor.op for tensor in outputs])
         for tensor in outputs:
-            state = frame.states.get(tensor.name, Mixed("an output can't be computed"))
-            if isinstance(state, Mixed):
+            state = frame.states.get(tensor.name, MixedRows("an output can't be computed"))
+            if isinstance(state, MixedRows):
                 return state.reason
-            if state != SAME and not (isinstance(state, Rows) and not state.axis and not state.is_spread):
+            if state != SAME and not (isinstance(state, RowParts) and not state.axis and not state.is_spread):
                 return f"output {tensor.name}: its first dimension does not count rows"
         return self._mixed_check
 
     # --- one graph
 
-    def _evaluate(self, frame: Frame, roots: Iterable[Any]) -> None:
+    def _evaluate(self, frame: GraphFacts, roots: Iterable[Any]) -> None:
         reached = _reached(frame, roots)
         for operation in frame.graph.get_operations():
             is_known = bool(operation.outputs) and all(each.name in frame.states for each in operation.outputs)
             if operation in reached and not is_known:
                 self._compute(frame, operation)
 
-    def _compute(self, frame: Frame, operation: Any) -> None:
+    def _compute(self, frame: GraphFacts, operation: Any) -> None:
         if operation.type == "Merge":
             _merge(frame, operation)
             return
         states = [frame.states[each.name] for each in operation.inputs if each.name in frame.states]
         if len(states) < len(operation.inputs):  # of a branch that is never taken, or of a loop of TensorFlow 1
             return
-        node = Node(operation, states, frame.shape, frame.computed)
+        node = OperationInputs(operation, states, frame.shape, frame.computed)
         if operation.type == "Switch":
             _switch(frame, node)
             return
@@ -129,10 +129,10 @@ class RowWalk:
             frame.give(tensor, state, shape, None)
 
     def _check(self, state: State) -> None:
-        if isinstance(state, Mixed) or (isinstance(state, Verdict) and state.what != "all"):
+        if isinstance(state, MixedRows) or (isinstance(state, BatchCondition) and state.what != "all"):
             self._mixed_check = self._mixed_check or "an assertion is about all rows"
 
-    def _results(self, frame: Frame, node: Node) -> Sequence[_Result]:
+    def _results(self, frame: GraphFacts, node: OperationInputs) -> Sequence[_Result]:
         if node.type in operations.WHILES and not _is_simple(node.states):
             return self._loop(frame, node)
         if node.type in operations.IFS | operations.CASES and not _is_simple(node.states):
@@ -149,25 +149,25 @@ class RowWalk:
             shape = _longest(node)
         return [(state, shape)] * len(node.operation.outputs)
 
-    def _state(self, frame: Frame, node: Node) -> State:
+    def _state(self, frame: GraphFacts, node: OperationInputs) -> State:
         for state in node.states:
-            if isinstance(state, Mixed):
+            if isinstance(state, MixedRows):
                 return state
         if node.type.startswith(_RANDOM) and "Call" not in node.type:
             return node.mixes("it draws random numbers")
         if node.type in {"TensorListReserve", "EmptyTensorList"}:
-            return Elements()
+            return ListElements()
         if node.type in SAME_TENSOR:
             return node.states[0]
         if _is_simple(node.states):
             return next((state for state in node.states if isinstance(state, OneRow)), SAME)
         if rule := _WITH_SOURCE.get(node.type):
             return rule(node, lambda n: frame.source(node.operation.inputs[n]))
-        if any(isinstance(state, Flat | Partition) for state in node.states):
+        if any(isinstance(state, FlatRows | RowPartition) for state in node.states):
             return ragged_rules.of_ragged(node)
         if node.type in {"Shape", "Size"}:
-            return size_rules.shape(node) if node.type == "Shape" else Count()
-        if all(isinstance(state, Same | Count | Sizes) for state in node.states):
+            return size_rules.shape(node) if node.type == "Shape" else RowCount()
+        if all(isinstance(state, SameForAll | RowCount | KnownSizes) for state in node.states):
             return size_rules.of_sizes(node)
         found = _RULES.get(node.type)
         if found is None:
@@ -176,7 +176,7 @@ class RowWalk:
 
     # --- functions
 
-    def _call(self, frame: Frame, node: Node, name: str, skipped: int) -> list[_Result]:
+    def _call(self, frame: GraphFacts, node: OperationInputs, name: str, skipped: int) -> list[_Result]:
         """The results of a function that is called with all inputs but the first few."""
         tensors = list(node.operation.inputs)[skipped:]
         return self._applied(
@@ -192,17 +192,17 @@ class RowWalk:
         values: Sequence[Any],
     ) -> list[_Result]:  # fmt: skip
         frame = self._inside(name, states, shapes, sources, values)
-        return [(frame.states.get(each.name, Mixed("an output can't be computed")), frame.shape(each))
+        return [(frame.states.get(each.name, MixedRows("an output can't be computed")), frame.shape(each))
                 for each in frame.graph.outputs]  # fmt: skip
 
     def _inside(
         self, name: str, states: Sequence[State], shapes: Sequence[Shape | None], sources: Sequence[str],
         values: Sequence[Any],
-    ) -> Frame:  # fmt: skip
+    ) -> GraphFacts:  # fmt: skip
         """What is known inside a function."""
         if self._depth > MAX_DEPTH:
             raise RecursionError
-        frame = Frame(self._function(name, shapes), self._static_value)
+        frame = GraphFacts(self._function(name, shapes), self._static_value)
         for tensor, *known in zip(frame.graph.inputs, states, shapes, sources, values, strict=True):
             frame.give(tensor, *known)
         self._depth += 1
@@ -213,14 +213,14 @@ class RowWalk:
             self._depth -= 1
         return frame
 
-    def _choice(self, frame: Frame, node: Node) -> list[_Result]:
+    def _choice(self, frame: GraphFacts, node: OperationInputs) -> list[_Result]:
         decides = node.states[0]
-        if isinstance(decides, Mixed):
+        if isinstance(decides, MixedRows):
             self._check(decides)
-        if isinstance(decides, Verdict) and decides.what == "all":  # an assertion
+        if isinstance(decides, BatchCondition) and decides.what == "all":  # an assertion
             return [(decides, None)] * len(node.operation.outputs)
-        if not isinstance(decides, Same):
-            mixed = decides if isinstance(decides, Mixed) else node.mixes("a condition depends on the batch")
+        if not isinstance(decides, SameForAll):
+            mixed = decides if isinstance(decides, MixedRows) else node.mixes("a condition depends on the batch")
             return [(mixed, None)] * len(node.operation.outputs)
         found = [self._call(frame, node, name, 1) for name in _branches(frame, node)]
         results = found[0]
@@ -231,7 +231,7 @@ class RowWalk:
             ]
         return results
 
-    def _loop(self, frame: Frame, node: Node) -> list[_Result]:
+    def _loop(self, frame: GraphFacts, node: OperationInputs) -> list[_Result]:
         body, cond = node.attribute("body").name, node.attribute("cond").name
         shapes = [
             _loop_shape(frame.shape(one), two) for one, two in zip(node.operation.inputs, _declared(node), strict=True)
@@ -241,7 +241,9 @@ class RowWalk:
         states = list(node.states)
         for _ in range(MAX_ROUNDS):
             inside = self._inside(body, states, shapes, sources, nothing)
-            results = [inside.states.get(each.name, Mixed("a loop can't be followed")) for each in inside.graph.outputs]
+            results = [
+                inside.states.get(each.name, MixedRows("a loop can't be followed")) for each in inside.graph.outputs
+            ]
             more = [joined(one, other, node.mixes("a variable of a loop changes its shape").reason)
                     for one, other in zip(states, results, strict=True)]  # fmt: skip
             if more == states:
@@ -255,25 +257,29 @@ class RowWalk:
 
 def _is_simple(states: Sequence[State]) -> bool:
     """Whether the inputs are the same for every batch, or come from a single row: then any operation keeps it so."""
-    return all(isinstance(state, Same | OneRow) for state in states) and len(set(states) - {SAME}) <= 1
+    return all(isinstance(state, SameForAll | OneRow) for state in states) and len(set(states) - {SAME}) <= 1
 
 
-def _after(node: Node, state: State, ends: State, *, stays: bool) -> State:
+def _after(node: OperationInputs, state: State, ends: State, *, stays: bool) -> State:
     """What is known of a variable after a loop."""
-    if isinstance(state, Mixed) or stays:
+    if isinstance(state, MixedRows) or stays:
         return state
     if isinstance(state, OneRow):
         return node.mixes("a value is passed from row to row")
     if ends == SAME:
         return state
-    if not isinstance(ends, Count):
+    if not isinstance(ends, RowCount):
         return node.mixes("a loop ends depending on the batch")
-    if isinstance(state, Elements) and (state.is_by_row or state.each is None):
+    if isinstance(state, ListElements) and (state.is_by_row or state.each is None):
         return state
-    return Count() if isinstance(state, Same | Count | Sizes) else node.mixes("rows change in a loop over all rows")
+    return (
+        RowCount()
+        if isinstance(state, SameForAll | RowCount | KnownSizes)
+        else node.mixes("rows change in a loop over all rows")
+    )
 
 
-def _declared(node: Node) -> list[Shape | None]:
+def _declared(node: OperationInputs) -> list[Shape | None]:
     """The shapes that a loop declares for its variables, which may change in it."""
     declared = node.attribute("output_shapes")
     if len(declared) != len(node.operation.outputs):
@@ -288,7 +294,7 @@ def _loop_shape(given: Shape | None, declared: Shape | None) -> Shape | None:
     return tuple(one if one == two else None for one, two in zip(given, declared, strict=True))
 
 
-def _branches(frame: Frame, node: Node) -> list[str]:
+def _branches(frame: GraphFacts, node: OperationInputs) -> list[str]:
     """The functions that may run, only one of them if the condition is known."""
     value = frame.computed(node.operation.inputs[0])
     if node.type in operations.CASES:
@@ -297,17 +303,17 @@ def _branches(frame: Frame, node: Node) -> list[str]:
     return names if value is None else [names[0] if bool(value) else names[1]]
 
 
-def _switch(frame: Frame, node: Node) -> None:
+def _switch(frame: GraphFacts, node: OperationInputs) -> None:
     """Of TensorFlow 1: the outputs are for false and true."""
     data, decides = node.states
     value = frame.computed(node.operation.inputs[1])
-    state = data if isinstance(decides, Same) else node.mixes("a condition depends on the batch")
+    state = data if isinstance(decides, SameForAll) else node.mixes("a condition depends on the batch")
     for tensor, when in zip(node.operation.outputs, (False, True), strict=True):
         if value is None or bool(value) is when:
             frame.give(tensor, state, node.shape(), None)
 
 
-def _merge(frame: Frame, operation: Any) -> None:
+def _merge(frame: GraphFacts, operation: Any) -> None:
     known = [frame.states[each.name] for each in operation.inputs if each.name in frame.states]
     if not known or any(each.op.type == "NextIteration" for each in operation.inputs):
         return
@@ -318,7 +324,7 @@ def _merge(frame: Frame, operation: Any) -> None:
         frame.give(tensor, state, None, None)
 
 
-def _reached(frame: Frame, roots: Iterable[Any]) -> set[Any]:
+def _reached(frame: GraphFacts, roots: Iterable[Any]) -> set[Any]:
     """The operations that these need, as far as nothing is known of them."""
     found: set[Any] = set()
     pending = list(roots)
@@ -332,7 +338,7 @@ def _reached(frame: Frame, roots: Iterable[Any]) -> set[Any]:
     return found
 
 
-def _longest(node: Node) -> Shape | None:
+def _longest(node: OperationInputs) -> Shape | None:
     """The shape with most dimensions, without its sizes if there are several. Weights may have an unknown shape."""
     shapes = [node.shape(n) for n in range(len(node.states))]
     if any(shape is None and state != SAME for shape, state in zip(shapes, node.states, strict=True)):

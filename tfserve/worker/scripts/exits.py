@@ -77,9 +77,10 @@ def run(namespace: dict[str, Any]) -> None:
 
 def _last(namespace: dict[str, Any]) -> _AtExit | None:
     with _lock:
-        for n in reversed(range(len(_registered))):
-            if _registered[n].namespace is namespace:
-                return _registered.pop(n)
+        for each in _registered[::-1]:
+            if each.namespace is namespace:
+                _registered[:] = [other for other in _registered if other is not each]
+                return each
     return None
 
 

@@ -136,11 +136,13 @@ class ScriptSession(ABC):
         try:
             program.run(namespace)
         except BaseException as error:
+            script.mend_builtins()
             if not self._interrupts.was_interrupted(key):
                 exits.call_hook(error, namespace, owns_process=self._owns_process)
                 exits.run(namespace)
             raise
         else:
+            script.mend_builtins()
             exits.run(namespace)
         finally:
             exits.restore_hook(namespace, owns_process=self._owns_process)

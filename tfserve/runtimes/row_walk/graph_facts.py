@@ -6,14 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from tfserve.runtimes.row_walk import constants
-from tfserve.runtimes.row_walk.node import Shape
+from tfserve.runtimes.row_walk.operation_inputs import Shape
 from tfserve.runtimes.row_walk.row_states import State
 
 #: return their input
 SAME_TENSOR = frozenset({"Identity", "StopGradient", "Snapshot", "EnsureShape"})
 
 
-class Frame:
+class GraphFacts:
     """What is known of the tensors of one graph, by their names; `sources` are the tensors that others repeat."""
 
     def __init__(self, graph: Any, static_value: Callable[[Any], Any]) -> None:

@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tfserve.runtimes.row_walk.row_states import Mixed, Rows, State
+from tfserve.runtimes.row_walk.row_states import MixedRows, RowParts, State
 
 Shape = tuple[int | None, ...]
 
 
 @dataclass(frozen=True)
-class Node:
+class OperationInputs:
     """`shape_of` is None for a tensor of unknown rank, `constant` for a tensor whose value is not known."""
 
     operation: Any
@@ -53,15 +53,15 @@ class Node:
             found = {each + rank if each < 0 else each for each in found}
         return found
 
-    def mixes(self, why: str = "it may combine rows") -> Mixed:
-        return Mixed(f"operation {self.type} ({self.operation.name}): {why}")
+    def mixes(self, why: str = "it may combine rows") -> MixedRows:
+        return MixedRows(f"operation {self.type} ({self.operation.name}): {why}")
 
 
-def rows_only(node: Node, *allowed: type) -> Rows | Mixed:
+def rows_only(node: OperationInputs, *allowed: type) -> RowParts | MixedRows:
     """The one input that consists of rows, where all others are of the `allowed` states."""
-    found: Rows | None = None
+    found: RowParts | None = None
     for state in node.states:
-        if isinstance(state, Rows):
+        if isinstance(state, RowParts):
             if found is not None:
                 return node.mixes("several of its inputs have rows")
             found = state
