@@ -22,7 +22,7 @@ from tfserve.training.dataset import image_reading
 from tfserve.training.dataset.dataset_index import ImageFile
 from tfserve.training.fit import backbones, linear_head, pretrained
 from tfserve.training.fit.folds import divide
-from tfserve.training.fit.linear_head import Head
+from tfserve.training.fit.linear_head import HeadWeights
 
 MEASURED = 40
 HELD_OUT = 0.2
@@ -36,7 +36,7 @@ class Described:
     rows: Array
     labels: Array
     blocks: list[int]
-    known: Head | None
+    known: HeadWeights | None
 
 
 def main() -> None:
@@ -80,7 +80,7 @@ def split(labels: Array, learnt: int, seed: int) -> tuple[Array, Array]:
     return np.concatenate(training), np.concatenate(unseen)
 
 
-def head(described: Described, training: Array) -> Head:
+def head(described: Described, training: Array) -> HeadWeights:
     """With the penalty that is best on the folds, as a training chooses it."""
     labels = described.labels[training]
     images = [ImageFile(str(at), SIDE, SIDE, False, str(at), int(label)) for at, label in enumerate(labels)]
@@ -95,7 +95,7 @@ def head(described: Described, training: Array) -> Head:
     return _solved(described, training)[int(np.argmin(losses))]
 
 
-def _solved(described: Described, indices: Array) -> list[Head]:
+def _solved(described: Described, indices: Array) -> list[HeadWeights]:
     labels = described.labels[indices]
     counts = np.bincount(labels)
     return linear_head.heads(

@@ -25,7 +25,7 @@ let the operator add the host or its network to callback_allow (TFSERVE_CALLBACK
 
 
 @dataclass(frozen=True)
-class Target:
+class CallbackAddress:
     """Where a callback goes, from its URL."""
 
     scheme: str
@@ -59,7 +59,7 @@ class CallbackAddresses:
         hosts, networks = settings.callback_allowed
         return cls(hosts, networks, settings.is_loopback and is_open)
 
-    def check(self, url: str) -> Target:
+    def check(self, url: str) -> CallbackAddress:
         """What the URL says. Raises `Invalid` for one that can't be used, `CallbackRefused`."""
         target = target_of(url)
         address = literal(target.host)
@@ -84,7 +84,7 @@ def check_callback(url: str | None, settings: Settings) -> str | None:
     return url
 
 
-def target_of(url: str) -> Target:
+def target_of(url: str) -> CallbackAddress:
     """Raises `Invalid`."""
     parts = _split(url)
     if parts is None or parts.scheme not in DEFAULT_PORTS or not parts.hostname or "@" in parts.netloc:
@@ -94,7 +94,7 @@ def target_of(url: str) -> Target:
             field="callback",
         )
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return Target(parts.scheme, parts.hostname.rstrip("."), parts.port or DEFAULT_PORTS[parts.scheme], path)
+    return CallbackAddress(parts.scheme, parts.hostname.rstrip("."), parts.port or DEFAULT_PORTS[parts.scheme], path)
 
 
 def _split(url: str) -> SplitResult | None:

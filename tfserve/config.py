@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from tfserve import sizes
 from tfserve.errors import Invalid
-from tfserve.remote_sources import Source, parse
+from tfserve.remote_sources import RemoteSource, parse
 
 #: as a file name: log to standard output
 STANDARD_OUTPUT = "-"
@@ -181,7 +181,7 @@ class Settings:
         return roots if is_inside else [*roots, self.uploads_path]
 
     @property
-    def remote_source_list(self) -> list[Source]:
+    def remote_source_list(self) -> list[RemoteSource]:
         """The servers from which files may be fetched."""
         return [parse(each, "remote_sources") for each in _listed(self.remote_sources)]
 

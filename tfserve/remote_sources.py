@@ -26,7 +26,7 @@ class SourceNotPublic(Forbidden):
 
 
 @dataclass(frozen=True)
-class Source:
+class RemoteSource:
     """A file or folder on another server."""
 
     scheme: str
@@ -48,7 +48,7 @@ class Source:
         """Without the query, which may contain a secret."""
         return f"{self.scheme}://{self.place}{self.path}"
 
-    def contains(self, other: Source) -> bool:
+    def contains(self, other: RemoteSource) -> bool:
         """Whether the other one is this one or below it."""
         same = (self.scheme, self.place) == (other.scheme, other.place)
         return same and f"{other.path}/".startswith(f"{self.path.rstrip('/')}/")
@@ -58,7 +58,7 @@ def is_remote(path: str) -> bool:
     return _REMOTE.match(path) is not None
 
 
-def allowed_source(path: str, allowed: Sequence[Source]) -> Source:
+def allowed_source(path: str, allowed: Sequence[RemoteSource]) -> RemoteSource:
     """Raises `Invalid`, `SourceNotAllowed`, `SourceNotPublic`."""
     source = parse(path, "path")
     if not any(each.contains(source) for each in allowed):
@@ -68,7 +68,7 @@ def allowed_source(path: str, allowed: Sequence[Source]) -> Source:
     return source
 
 
-def check_host(source: Source) -> None:
+def check_host(source: RemoteSource) -> None:
     """Raises `SourceNotPublic` for an address that is not. Names are checked when they have been resolved."""
     if source.scheme == "https":
         host = urlsplit(source.url).hostname or ""
@@ -77,7 +77,7 @@ def check_host(source: Source) -> None:
             raise SourceNotPublic(host=host)
 
 
-def parse(text: str, field: str) -> Source:
+def parse(text: str, field: str) -> RemoteSource:
     """Raises `Invalid`."""
     parts = _split(text)
     if parts is None or parts.scheme not in SCHEMES or not parts.netloc or "@" in parts.netloc or parts.fragment:
@@ -92,7 +92,7 @@ def parse(text: str, field: str) -> Source:
     place = parts.netloc
     if parts.scheme == "https":
         place = place.lower().removesuffix(":443")
-    return Source(parts.scheme, place, parts.path, parts.query)
+    return RemoteSource(parts.scheme, place, parts.path, parts.query)
 
 
 def _shown(text: str) -> str:

@@ -20,7 +20,7 @@ from tfserve.ipc.metrics import (
     WorkspaceCounts,
 )
 from tfserve.web.api.metrics.families import families
-from tfserve.web.http.access_log import Entry
+from tfserve.web.http.access_log import AccessLogEntry
 
 ROOT = Path(__file__).parents[2]
 BUCKETS = 16
@@ -73,4 +73,4 @@ def test_the_fields_of_the_access_log_are_listed() -> None:
     fields = [
         name for row in re.findall(r"^\| (`[^|]+) \|", section, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
     ]
-    assert sorted(fields) == sorted(Entry.__struct_fields__)
+    assert sorted(fields) == sorted(AccessLogEntry.__struct_fields__)

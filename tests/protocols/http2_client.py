@@ -22,7 +22,7 @@ from tfserve.web.access.token_limits import TokenLimits
 from tfserve.web.api.protos import oip_pb2 as v2
 from tfserve.web.grpc_server import serving
 from tfserve.web.http2 import frames
-from tfserve.web.rpc import Call, Service, Stream, Unary
+from tfserve.web.rpc import Call, Service, StreamMethod, Unary
 
 WAIT_S = 20
 HEADERS = [
@@ -65,7 +65,7 @@ class Echo:
         return client
 
     def service(self) -> Service:
-        methods = {"Unary": Unary(Message, Message, self.unary), "Stream": Stream(Message, Message, self.stream)}
+        methods = {"Unary": Unary(Message, Message, self.unary), "Stream": StreamMethod(Message, Message, self.stream)}
         return Service("test.Echo", {**methods, "Admin": Unary(Message, Message, self.unary, Scope.ADMIN)})
 
 

@@ -15,7 +15,7 @@ from tfserve.ipc.messages import Progress
 from tfserve.training.dataset.dataset_index import ImageFile
 from tfserve.training.dataset.splitting import aside
 from tfserve.training.fit import budget, linear_head
-from tfserve.training.fit.candidates import LIKELY, LIKELY_TO_WIN, Contest, Outcome
+from tfserve.training.fit.candidates import LIKELY, LIKELY_TO_WIN, Contest, FoldAnswers
 from tfserve.training.fit.folds import Fold, divide
 from tfserve.training.fit.timing import Clock
 from tfserve.training.progress import Reporter
@@ -112,7 +112,7 @@ def test_the_head_is_as_good_as_that_of_scikit_learn(load: Any) -> None:
 def test_a_head_for_known_classes_is_a_part_of_the_answer_for_new_ones() -> None:
     """The new classes are mixtures of known ones, hidden in many features that say nothing."""
     random = np.random.default_rng(1)
-    known = linear_head.Head(random.normal(size=(400, 6)).astype(np.float32), np.zeros(6, np.float32))
+    known = linear_head.HeadWeights(random.normal(size=(400, 6)).astype(np.float32), np.zeros(6, np.float32))
     features = random.normal(size=(430, 400)).astype(np.float32)
     labels = ((features @ known.kernel)[:, :3].sum(axis=1) > 0).astype(int)
     few, unseen = np.arange(30), np.arange(30, 430)
@@ -153,7 +153,7 @@ def test_a_head_of_fewer_features_can_be_the_prior_of_one_with_more() -> None:
     random = np.random.default_rng(1)
     features = random.normal(size=(60, 12)).astype(np.float32)
     labels = (features[:, 0] > 0).astype(int)
-    prior = linear_head.Head(np.zeros((10, 2), np.float32), np.zeros(2, np.float32))
+    prior = linear_head.HeadWeights(np.zeros((10, 2), np.float32), np.zeros(2, np.float32))
     prior.kernel[0] = -3.0, 3.0
     (head,) = linear_head.heads(
         features, labels, 2, weights=np.ones(60), penalties=(1000.0,), prior=prior, known=prior, blocks=[10, 2]
@@ -194,10 +194,10 @@ class Guess:
     def unsuitable(self) -> str | None:
         return None
 
-    def evaluate(self, number: int, fold: Fold) -> Outcome:
+    def evaluate(self, number: int, fold: Fold) -> FoldAnswers:
         self.evaluated.append(number)
         credit = self._hits[fold.held_out][np.newaxis]
-        return Outcome(credit, credit, 1 - credit)
+        return FoldAnswers(credit, credit, 1 - credit)
 
 
 class Unsuitable(Guess):

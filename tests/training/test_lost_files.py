@@ -17,18 +17,18 @@ from tfserve.training.dataset import image_reading
 from tfserve.training.dataset.examine import examine
 from tfserve.training.fit.timing import Clock
 from tfserve.training.progress import Reporter
-from tfserve.training.recipes.run import Run
+from tfserve.training.recipes.run import RecipeRun
 from tfserve.training.report import report
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
+def run(tmp_path: Path) -> RecipeRun:
     project = digit_project(tmp_path / "project", classes=2, per_class=4)
     found = examine(str(project), "classification", {"threads": 2})
     reporter = Reporter(1, lambda _: None)
     aside = tmp_path / "aside"
     aside.mkdir()
-    return Run(
+    return RecipeRun(
         "t1",
         project,
         found,
@@ -42,13 +42,13 @@ def run(tmp_path: Path) -> Run:
     )
 
 
-def keep(run: Run, size: tuple[int, int]) -> None:
+def keep(run: RecipeRun, size: tuple[int, int]) -> None:
     """As a recipe does: reads all images."""
     kept = np.stack([run.pixels(index, size) for index in range(len(run.findings.images))])
     run.keep(lambda indices: kept[indices])
 
 
-def test_a_deleted_or_changed_image_is_replaced_by_what_was_read(run: Run) -> None:
+def test_a_deleted_or_changed_image_is_replaced_by_what_was_read(run: RecipeRun) -> None:
     keep(run, (16, 16))
     before = [run.pixels(index) for index in range(3)]
     run.file(0).unlink()
@@ -59,14 +59,14 @@ def test_a_deleted_or_changed_image_is_replaced_by_what_was_read(run: Run) -> No
     assert len([note for note in run.notes if "was deleted or changed after it was read" in note]) == 3, "each once"
 
 
-def test_what_was_read_smaller_is_given_in_the_size_of_the_image(run: Run) -> None:
+def test_what_was_read_smaller_is_given_in_the_size_of_the_image(run: RecipeRun) -> None:
     keep(run, (8, 8))
     run.file(0).unlink()
     assert run.pixels(0).shape == (16, 16, 3)
     assert run.pixels(0, (4, 6)).shape == (4, 6, 3)
 
 
-def test_before_anything_was_read_the_missing_file_is_named(run: Run) -> None:
+def test_before_anything_was_read_the_missing_file_is_named(run: RecipeRun) -> None:
     run.file(0).unlink()
     with pytest.raises(OSError, match=r"Digit_0/000\.png was deleted or changed"):
         run.pixels(0)
@@ -85,7 +85,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_metrics_take_the_space_of_what_is_less_important(run: Run, small_disk: Path) -> None:
+def test_metrics_take_the_space_of_what_is_less_important(run: RecipeRun, small_disk: Path) -> None:
     run.aside = small_disk
     (small_disk / "plots").mkdir()
     with pytest.raises(OSError), (small_disk / "plots" / "large.png").open("wb") as plot:
@@ -96,7 +96,7 @@ def test_metrics_take_the_space_of_what_is_less_important(run: Run, small_disk: 
     assert run.notes == ["plots/ was removed because the disk is full."]
 
 
-def test_an_error_that_is_no_full_disk_removes_nothing(run: Run) -> None:
+def test_an_error_that_is_no_full_disk_removes_nothing(run: RecipeRun) -> None:
     (run.aside / "plots").mkdir()
     (run.aside / "metrics.json").mkdir()
     with pytest.raises(OSError) as raised:

@@ -155,7 +155,7 @@ def test_a_strong_penalty_keeps_the_earlier_head_and_a_weak_one_learns() -> None
     )
     fresh = linear_head.heads(features[few], labels[few], 10, weights=ones[few])
 
-    def accuracy(head: linear_head.Head) -> float:
+    def accuracy(head: linear_head.HeadWeights) -> float:
         return float((head.probabilities(features[500:]).argmax(1) == labels[500:]).mean())
 
     assert accuracy(kept) > 0.9 > max(map(accuracy, fresh))

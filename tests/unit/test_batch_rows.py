@@ -12,8 +12,8 @@ from tfserve.batch_formats import check_input
 from tfserve.errors import Invalid
 from tfserve.tensors.specs import Signature, TensorSpec
 from tfserve.web.batch.csv_columns import Columns
-from tfserve.web.batch.inputs import CsvLines, Images, JsonLines, Row
-from tfserve.web.batch.outputs import CsvWriter, Done, JsonLinesWriter, columns_of
+from tfserve.web.batch.inputs import CsvLines, Images, InputRow, JsonLines
+from tfserve.web.batch.outputs import ComputedRow, CsvWriter, JsonLinesWriter, columns_of
 
 VECTOR = Signature((TensorSpec("x", "float32", (-1, 2)),), (TensorSpec("y", "float32", (-1, 2)),))
 TWO = Signature(
@@ -37,8 +37,8 @@ def test_each_line_that_is_not_empty_is_one_row(tmp_path: Path) -> None:
     file.write_bytes(b'\xef\xbb\xbf[1, 2]\r\n\n  \n{"x": 3}\n[NaN]\n"end without a line break"')
     source = JsonLines(file)
     rows = [b"[1, 2]", b'{"x": 3}', b"[NaN]", b'"end without a line break"']
-    assert list(source.rows(0)) == [Row(number, row) for number, row in enumerate(rows)]
-    assert list(source.rows(3)) == [Row(3, rows[3])]
+    assert list(source.rows(0)) == [InputRow(number, row) for number, row in enumerate(rows)]
+    assert list(source.rows(3)) == [InputRow(3, rows[3])]
     assert source.count() == 4
 
 
@@ -134,8 +134,8 @@ def test_an_input_that_can_not_be_read_is_refused(
 
 def test_lines_of_the_output_as_json_and_as_csv() -> None:
     good, bad = (
-        Done(Row(0, file="a.png"), b'{"score":0.5,"box":[[1,2],[3,4]]}'),
-        Done(Row(1, file="b.png"), error='"no"'),
+        ComputedRow(InputRow(0, file="a.png"), b'{"score":0.5,"box":[[1,2],[3,4]]}'),
+        ComputedRow(InputRow(1, file="b.png"), error='"no"'),
     )
     lines = JsonLinesWriter()
     assert [json.loads(lines.line(each)) for each in (good, bad)] == [
@@ -144,11 +144,11 @@ def test_lines_of_the_output_as_json_and_as_csv() -> None:
     ]
     table = CsvWriter(columns_of(TWO), has_files=True)
     assert table.header() == b"index,file,score,box,error\n"
-    prediction = Done(Row(0, file="a.png"), b'{"score":[0.5],"box":[[1,2],[3,4]]}')
+    prediction = ComputedRow(InputRow(0, file="a.png"), b'{"score":[0.5],"box":[[1,2],[3,4]]}')
     assert table.line(prediction) == b'0,a.png,0.5,"[[1, 2], [3, 4]]",\n'
     assert table.line(bad) == b'1,b.png,,,"""no"""\n'
     vector = CsvWriter(columns_of(VECTOR), has_files=False)
-    assert vector.header() + vector.line(Done(Row(2), b"[1.5,NaN]")) == b"index,y_0,y_1,error\n2,1.5,nan,\n"
+    assert vector.header() + vector.line(ComputedRow(InputRow(2), b"[1.5,NaN]")) == b"index,y_0,y_1,error\n2,1.5,nan,\n"
 
 
 def test_columns_set_optional_inputs_that_have_rows(tmp_path: Path) -> None:

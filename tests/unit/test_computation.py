@@ -13,7 +13,7 @@ from tfserve.errors import Invalid, Overloaded, Unsupported
 from tfserve.ipc.predictions import ComputeRequest, ComputeResult, Refusal, to_array, to_tensor
 from tfserve.runtimes.echo import EchoModel
 from tfserve.tensors.specs import DEFAULT_SIGNATURE, Array, Signature, TensorSpec
-from tfserve.worker.model.batching import Plan
+from tfserve.worker.model.batching import BatchPlan
 from tfserve.worker.model.computation import Computation
 from tfserve.worker.model.request_queue import Waiting
 
@@ -218,7 +218,7 @@ def test_a_copy_has_to_fit_into_the_memory_limit() -> None:
 
 
 def test_batches_of_equal_requests_are_looked_at_ever_more_rarely() -> None:
-    plan = Plan("s", {}, [], [])
+    plan = BatchPlan("s", {}, [], [])
     looked_at = [number for number in range(1, 40) if plan.begins_check()]
     assert looked_at == [1, 2, 4, 8, 16, 32]
     plan.check_again()

@@ -7,12 +7,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tfserve.models.runtime_reports import Conversions, Guard, Served, Trial, choose
+from tfserve.models.runtime_reports import ConversionGuard, Conversions, RuntimeTrial, Served, choose
 
 
-def trial(runtime: str, cost_s: float, *, ok: bool = True, path: str = "") -> Trial:
+def trial(runtime: str, cost_s: float, *, ok: bool = True, path: str = "") -> RuntimeTrial:
     best_s = {"1": cost_s, "8": cost_s}
-    return Trial(runtime=runtime, ok=ok, path=path, compared=3, p50_s=cost_s, best_s=best_s)
+    return RuntimeTrial(runtime=runtime, ok=ok, path=path, compared=3, p50_s=cost_s, best_s=best_s)
 
 
 TENSORFLOW = trial("tensorflow", 1.0)
@@ -32,7 +32,7 @@ TENSORFLOW = trial("tensorflow", 1.0)
     ],
 )
 def test_the_fastest_that_agrees_is_chosen_if_it_is_clearly_faster(
-    others: list[Trial], asked: str, chosen: str
+    others: list[RuntimeTrial], asked: str, chosen: str
 ) -> None:
     found = choose([TENSORFLOW, *others], asked=asked)
     assert found is not None
@@ -45,7 +45,7 @@ def test_nothing_is_chosen_when_nothing_is_ok() -> None:
 
 
 def test_a_runtime_that_was_not_timed_is_never_faster() -> None:
-    assert choose([TENSORFLOW, Trial(runtime="openvino", ok=True)]) is TENSORFLOW
+    assert choose([TENSORFLOW, RuntimeTrial(runtime="openvino", ok=True)]) is TENSORFLOW
 
 
 @pytest.fixture
@@ -135,11 +135,11 @@ def test_how_a_chosen_runtime_was_deployed_is_known_for_the_same_options(convers
 
 
 def test_a_report_without_any_comparison_is_neither_kept_nor_believed(conversions: Conversions) -> None:
-    uncompared = Trial(runtime="tensorflow", ok=True, needs_samples=True, reason="8 requests are needed")
+    uncompared = RuntimeTrial(runtime="tensorflow", ok=True, needs_samples=True, reason="8 requests are needed")
     report = conversions.end("key", work_with(conversions, "litert"), [uncompared], precision="float32")
     assert report.needs_samples
     assert conversions.find("key") is None
-    asked = Trial(runtime="litert", ok=True, path="litert/model")
+    asked = RuntimeTrial(runtime="litert", ok=True, path="litert/model")
     report = conversions.end(
         "key", work_with(conversions, "litert"), [uncompared, asked], precision="float32", asked="litert"
     )
@@ -152,7 +152,7 @@ def test_a_report_without_any_comparison_is_neither_kept_nor_believed(conversion
 
 
 def test_the_guard_of_what_was_chosen_is_read_back_as_it_was(conversions: Conversions) -> None:
-    guard = Guard({"x": (-(2**63), 2**64 - 1), "y": (1.4e-45, 3.4028234663852886e38)}, ascii_only=True)
+    guard = ConversionGuard({"x": (-(2**63), 2**64 - 1), "y": (1.4e-45, 3.4028234663852886e38)}, ascii_only=True)
     chosen = msgspec.structs.replace(trial("litert", 0.1, path="litert/model"), guard=guard)
     conversions.end("key", work_with(conversions, "litert"), [TENSORFLOW, chosen], precision="float32")
     found = conversions.find("key")

@@ -16,16 +16,16 @@ from starlette.routing import Router
 from tfserve.config import Settings
 from tfserve.errors import NotFound
 from tfserve.web.access.audit_log import AuditLog
-from tfserve.web.api.endpoint import TEXT, Context, Endpoint, Format, Table
+from tfserve.web.api.endpoint import TEXT, Context, Endpoint, EndpointTable, Format
 from tfserve.web.api.guide import guide
 from tfserve.web.api.openapi import openapi
 from tfserve.web.api.routes import routes
 from tfserve.web.http.request_boundary import RequestBoundary
-from tfserve.web.predictions.live_models import Models
+from tfserve.web.predictions.live_models import LiveModels
 from tfserve.web.supervisor_client import SupervisorClient
 
-JOBS = Table(Format.ENVELOPE, None)
-TASKS = Table(Format.PLAIN, None)
+JOBS = EndpointTable(Format.ENVELOPE, None)
+TASKS = EndpointTable(Format.PLAIN, None)
 
 
 class Add(msgspec.Struct):
@@ -66,7 +66,7 @@ ROWS = [*JOBS, *TASKS, Endpoint("GET", "/elsewhere", "elsewhere", "get nothing",
 
 
 def respond(method: str, path: str, **options: Any) -> httpx.Response:
-    nothing = cast(SupervisorClient, None), cast(Models, None)
+    nothing = cast(SupervisorClient, None), cast(LiveModels, None)
     app = RequestBoundary(Router(routes(ROWS, Context(*nothing, Settings(), Path("/"), AuditLog(None)))))
 
     async def scenario() -> httpx.Response:

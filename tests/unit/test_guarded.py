@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tfserve.errors import Invalid
-from tfserve.models.runtime_reports import Guard
+from tfserve.models.runtime_reports import ConversionGuard
 from tfserve.runtimes.guarded import Guarded, outside
 from tfserve.runtimes.interface import OnlyTensorFlowKnows
 from tfserve.runtimes.signature_only import SignatureOnly
@@ -16,8 +16,8 @@ from tfserve.tensors.dtypes import DTYPES
 from tfserve.tensors.specs import Array, Signature, TensorSpec
 from tfserve.worker.trials.accepted_numbers import find, type_limits
 
-FINITE = Guard({"x": type_limits(TensorSpec("x", "float32", (-1,)))})
-IDS = Guard({"x": (0, 9)})
+FINITE = ConversionGuard({"x": type_limits(TensorSpec("x", "float32", (-1,)))})
+IDS = ConversionGuard({"x": (0, 9)})
 MOST = np.finfo(np.float32).max
 
 
@@ -31,12 +31,12 @@ MOST = np.finfo(np.float32).max
         (FINITE, [1.0, -np.inf], False),
         (FINITE, [], False),
         (FINITE, [1e-45, -0.0], True),
-        (Guard(FINITE.ranges, normal_only=True), [1e-45, 1.0], False),
-        (Guard(FINITE.ranges, normal_only=True), [-0.0, 1.0], False),
-        (Guard(FINITE.ranges, normal_only=True), [0.0, 1.0], True),
+        (ConversionGuard(FINITE.ranges, normal_only=True), [1e-45, 1.0], False),
+        (ConversionGuard(FINITE.ranges, normal_only=True), [-0.0, 1.0], False),
+        (ConversionGuard(FINITE.ranges, normal_only=True), [0.0, 1.0], True),
     ],
 )
-def test_floats_pass_if_they_are_finite_and_in_range(guard: Guard, values: list[float], passes: bool) -> None:
+def test_floats_pass_if_they_are_finite_and_in_range(guard: ConversionGuard, values: list[float], passes: bool) -> None:
     assert (outside(guard, {"x": np.array(values, np.float32)}) is None) == passes
 
 
@@ -50,7 +50,7 @@ def test_whole_numbers_pass_if_they_are_in_range(values: list[int], passes: bool
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
 @pytest.mark.filterwarnings("error")
 def test_every_type_of_float_is_looked_at(dtype: str) -> None:
-    guard = Guard({"x": type_limits(TensorSpec("x", dtype, (-1,)))})
+    guard = ConversionGuard({"x": type_limits(TensorSpec("x", dtype, (-1,)))})
     for value, passes in ((1.5, True), (np.nan, False), (-np.inf, False)):
         assert (outside(guard, {"x": np.array([0, value], DTYPES[dtype].numpy)}) is None) == passes
 
@@ -60,8 +60,8 @@ def test_every_type_of_float_is_looked_at(dtype: str) -> None:
 )
 def test_texts_pass_if_they_are_plain(text: bytes, passes: bool) -> None:
     inputs = {"x": np.array([b"a", text], object)}
-    assert (outside(Guard(ascii_only=True), inputs) is None) == passes
-    assert outside(Guard(), inputs) is None
+    assert (outside(ConversionGuard(ascii_only=True), inputs) is None) == passes
+    assert outside(ConversionGuard(), inputs) is None
 
 
 class Doubling(SignatureOnly):

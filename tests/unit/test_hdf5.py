@@ -23,7 +23,7 @@ def written(file: Path, libver: Any, attributes: int, links: int, user_block: in
     return file
 
 
-def read(file: Path) -> hdf5.Root | None:
+def read(file: Path) -> hdf5.Hdf5Root | None:
     with file.open("rb") as opened:
         block = hdf5.superblock(opened.read(4096))
         assert block is not None
@@ -90,7 +90,7 @@ def test_blocks_that_lead_to_each_other_end(tmp_path: Path) -> None:
     again = b"\x10\0\x10\0\0\0\0\0" + (16).to_bytes(8, "little") + (24).to_bytes(8, "little")
     (tmp_path / "a.h5").write_bytes(header + again)
     with (tmp_path / "a.h5").open("rb") as opened:
-        assert hdf5.root(opened, hdf5.Superblock(end=40, root=0, base=0)) == hdf5.Root(frozenset(), frozenset())
+        assert hdf5.root(opened, hdf5.Superblock(end=40, root=0, base=0)) == hdf5.Hdf5Root(frozenset(), frozenset())
 
 
 def located(file: Path) -> str:

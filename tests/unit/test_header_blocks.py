@@ -8,7 +8,7 @@ import hpack
 import pytest
 
 from tfserve.web.http2.frames import ConnectionProblem, ErrorCode
-from tfserve.web.http2.header_blocks import MAX_LIST_BYTES, TABLE_BYTES, Decoder, block, literal
+from tfserve.web.http2.header_blocks import MAX_LIST_BYTES, TABLE_BYTES, HeaderDecoder, block, literal
 
 NAMES = [
     b":path",
@@ -44,7 +44,7 @@ def encoded(encoder: hpack.Encoder, random_: random.Random, fields: list[tuple[b
 @pytest.mark.parametrize("seed", range(10))
 def test_what_the_library_encodes_is_decoded(seed: int) -> None:
     random_ = random.Random(seed)
-    encoder, decoder = hpack.Encoder(), Decoder()
+    encoder, decoder = hpack.Encoder(), HeaderDecoder()
     for _ in range(30):
         fields = random_fields(random_)
         assert decoder.decode(encoded(encoder, random_, fields)) == fields
@@ -55,7 +55,7 @@ def test_damaged_blocks_are_read_as_the_library_reads_them(seed: int) -> None:
     random_ = random.Random(1000 + seed)
     refused = 0
     for _ in range(40):
-        encoder, ours, library = hpack.Encoder(), Decoder(), hpack.Decoder(max_header_list_size=MAX_LIST_BYTES)
+        encoder, ours, library = hpack.Encoder(), HeaderDecoder(), hpack.Decoder(max_header_list_size=MAX_LIST_BYTES)
         for _ in range(3):
             data = bytearray(encoded(encoder, random_, random_fields(random_)))
             for _ in range(random_.randrange(3)):
@@ -84,7 +84,7 @@ def test_literals_are_read_by_the_library() -> None:
 
 
 def test_the_generation_counts_changes_of_the_table() -> None:
-    decoder = Decoder()
+    decoder = HeaderDecoder()
     decoder.decode(literal(b"a", b"b"))
     assert decoder.generation == 0
     decoder.decode(b"\x40\x01a\x01b")
@@ -103,12 +103,12 @@ def test_the_generation_counts_changes_of_the_table() -> None:
 )  # fmt: skip
 def test_what_is_no_block_ends_the_connection(data: bytes) -> None:
     with pytest.raises(ConnectionProblem) as problem:
-        Decoder().decode(data)
+        HeaderDecoder().decode(data)
     assert problem.value.code == ErrorCode.COMPRESSION_ERROR
 
 
 def test_a_small_block_that_expands_to_much_is_refused() -> None:
     bomb = b"\x40\x01a\x7f\xa1\x1e" + b"x" * 4000 + b"\xbe" * 2000
     with pytest.raises(ConnectionProblem) as problem:
-        Decoder().decode(bomb)
+        HeaderDecoder().decode(bomb)
     assert problem.value.code == ErrorCode.ENHANCE_YOUR_CALM

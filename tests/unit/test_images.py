@@ -15,7 +15,7 @@ from tfserve.errors import Invalid
 from tfserve.models import formats
 from tfserve.runtimes import decoding, image_files, image_spec, images
 from tfserve.runtimes.image_files import BadImage
-from tfserve.runtimes.image_metadata import Found
+from tfserve.runtimes.image_metadata import FoundDescription
 from tfserve.runtimes.interface import Runtime, remarks_of
 from tfserve.tensors.specs import Array
 from tfserve.training.dataset import image_reading as training
@@ -43,14 +43,14 @@ def pixels_of(rows: list[list[int]], **fields: Any) -> Array:
 
 def test_a_description_replaces_the_models_own_signature_for_files(numbers: Runtime) -> None:
     assert images.with_files(numbers, None) is numbers
-    replaced = images.with_files(numbers, Found(spec(), binding=True))
+    replaced = images.with_files(numbers, FoundDescription(spec(), binding=True))
     assert [each.name for each in replaced.signatures["image_bytes"].outputs] == ["label", "probabilities"]
 
 
 def test_a_description_that_came_with_somebody_elses_model_may_not_fit_it(numbers: Runtime) -> None:
     with pytest.raises(Invalid, match="takes float32"):
-        images.with_files(numbers, Found(spec(channels=3), binding=True))
-    assert images.with_files(numbers, Found(spec(channels=3), binding=False)) is numbers
+        images.with_files(numbers, FoundDescription(spec(channels=3), binding=True))
+    assert images.with_files(numbers, FoundDescription(spec(channels=3), binding=False)) is numbers
     (remark,) = remarks_of(numbers)
     assert remark.startswith("Image files are not accepted")
 

@@ -11,7 +11,7 @@ import pytest
 from tfserve.errors import Invalid
 from tfserve.tensors import tensor_json
 from tfserve.tensors.json_numbers import LONG, Numbers
-from tfserve.web.api.json_requests import Reader
+from tfserve.web.api.json_requests import RequestReader
 from tfserve.web.api.workspace.requests import Predict, PushJob
 
 NOT_JSON = [
@@ -74,8 +74,8 @@ def is_accepted(read: Callable[[bytes], object], body: bytes) -> bool:
 READERS: dict[str, Callable[[bytes], object]] = {
     "v2": lambda body: read_all(tensor_json.decode, body),
     "v1": lambda body: read_all(tensor_json.decode_leniently, body),
-    "/predict/": lambda body: Reader(Predict).read(body, []),
-    "/push_job/": lambda body: Reader(PushJob).read(body, []),
+    "/predict/": lambda body: RequestReader(Predict).read(body, []),
+    "/push_job/": lambda body: RequestReader(PushJob).read(body, []),
 }
 
 

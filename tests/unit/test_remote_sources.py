@@ -11,9 +11,9 @@ import pytest
 
 from tfserve.errors import Invalid
 from tfserve.public_addresses import is_public
-from tfserve.remote_files.fetching import Limits, NoRoom, RemoteNotFound, RemoteTooLarge, fetch
+from tfserve.remote_files.fetching import FetchLimits, NoRoom, RemoteNotFound, RemoteTooLarge, fetch
 from tfserve.remote_files.public_https import PublicResolver
-from tfserve.remote_sources import Source, SourceNotAllowed, SourceNotPublic, allowed_source, is_remote, parse
+from tfserve.remote_sources import RemoteSource, SourceNotAllowed, SourceNotPublic, allowed_source, is_remote, parse
 
 ALLOWED = [parse(each, "remote_sources") for each in ("https://Models.example.com/ok", "s3://bucket", "hf://org/model")]
 
@@ -68,7 +68,7 @@ def test_paths_are_not_remote(path: str) -> None:
 )
 def test_private_addresses_are_refused_even_if_they_are_allowed(host: str) -> None:
     with pytest.raises(SourceNotPublic):
-        allowed_source(f"https://{host}/a", [Source("https", host, "")])
+        allowed_source(f"https://{host}/a", [RemoteSource("https", host, "")])
 
 
 @pytest.mark.parametrize(
@@ -114,13 +114,13 @@ class Memory:
 
 def test_a_folder_keeps_its_structure_and_limits_hold(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     Memory(monkeypatch, {"m/a.txt": b"1234", "m/deep/b.txt": b"5678", "m2/c": b""})
-    source = Source("s3", "bucket", "/m")
-    assert fetch(source, ALLOWED, tmp_path, Limits(100, 100)) == ["a.txt", "deep/b.txt"]
+    source = RemoteSource("s3", "bucket", "/m")
+    assert fetch(source, ALLOWED, tmp_path, FetchLimits(100, 100)) == ["a.txt", "deep/b.txt"]
     assert [(tmp_path / each).read_bytes() for each in "01"] == [b"1234", b"5678"]
-    for name, limits, expected in (("x", Limits(7, 100), RemoteTooLarge), ("y", Limits(100, 7), NoRoom)):
+    for name, limits, expected in (("x", FetchLimits(7, 100), RemoteTooLarge), ("y", FetchLimits(100, 7), NoRoom)):
         folder = tmp_path / name
         folder.mkdir()
         with pytest.raises(expected):
             fetch(source, ALLOWED, folder, limits)
     with pytest.raises(RemoteNotFound):
-        fetch(Source("s3", "bucket", "/nothing"), ALLOWED, tmp_path, Limits(7, 7))
+        fetch(RemoteSource("s3", "bucket", "/nothing"), ALLOWED, tmp_path, FetchLimits(7, 7))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tfserve.ipc.predictions import ComputeRequest, to_tensor
-from tfserve.models.runtime_reports import Guard
+from tfserve.models.runtime_reports import ConversionGuard
 from tfserve.runtimes.guarded import outside
 from tfserve.tensors.specs import Array, Shape, Signature, TensorSpec
 from tfserve.worker.trials import accepted_numbers, trial_inputs
@@ -66,7 +66,7 @@ def test_envelopes_grow_to_all_that_a_type_has_and_numbers_stay_in_them(dtype: s
     for level, envelope in enumerate(envelopes):
         for inputs in trial_inputs.varied(base, envelope, level):
             assert inputs["x"].dtype == base["x"].dtype
-            assert outside(Guard(dict(envelope)), inputs) is None
+            assert outside(ConversionGuard(dict(envelope)), inputs) is None
 
 
 @pytest.mark.parametrize(("low", "high"), [(1, 12), (-5, -2), (1000, 2000), (0, 0)])

@@ -8,14 +8,14 @@ import msgspec
 import pytest
 
 from tfserve.errors import Invalid
-from tfserve.web.api.json_requests import Reader
+from tfserve.web.api.json_requests import RequestReader
 from tfserve.web.api.workspace import requests
 from tfserve.web.api.workspace.requests import Empty, PushJob
 
 
 def warnings_of(body: bytes, request: type = PushJob) -> list[str]:
     warnings: list[str] = []
-    Reader(request).read(body, warnings)
+    RequestReader(request).read(body, warnings)
     return warnings
 
 
@@ -55,7 +55,7 @@ def test_a_right_request_has_no_warnings() -> None:
 def test_the_warnings_come_along_with_an_error() -> None:
     warnings: list[str] = []
     with pytest.raises(Invalid, match="missing required field `name`"):
-        Reader(PushJob).read(b'{"nmae": "w", "job": "x"}', warnings)
+        RequestReader(PushJob).read(b'{"nmae": "w", "job": "x"}', warnings)
     assert warnings == ["unknown field 'nmae'; did you mean 'name'?"]
 
 
@@ -79,5 +79,5 @@ REQUESTS = [each for each in vars(requests).values() if isinstance(each, type) a
 def test_every_request_of_the_workspace_api_warns(request_: type) -> None:
     warnings: list[str] = []
     with contextlib.suppress(Invalid):
-        Reader(request_).read(b'{"nane": "w"}', warnings)
+        RequestReader(request_).read(b'{"nane": "w"}', warnings)
     assert warnings[0].startswith("unknown field 'nane'; ")

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from tfserve.errors import Invalid, TFserveError, Unsupported
 from tfserve.ipc.messages import ModelVersion
 from tfserve.web.api.v1 import examples_json, metadata, predict_json, request_examples, routing
-from tfserve.web.api.v1.core import Address, Form, Prediction
+from tfserve.web.api.v1.core import Address, PredictCall, PredictFormat
 from tfserve.web.http.priority_headers import read_priority_headers
 from tfserve.web.predictions.live_models import Model
-from tfserve.web.predictions.request import Request, Result
+from tfserve.web.predictions.request import PredictionRequest, PredictionResult
 
 
 async def asleep(*_: Any) -> None:
@@ -93,7 +93,7 @@ def test_long_rows_given_as_objects_are_put_together() -> None:
     for count in (1, 2, 3):
         body = str({"instances": [{"x": numbers, "n": n} for n in range(count)]}).replace("'", '"').encode()
         read = predict_json.read(body, one)
-        assert read.form is Form.ROWS
+        assert read.form is PredictFormat.ROWS
         assert read.request.inputs["x"].tolist() == [numbers] * count
         assert read.request.inputs["n"].tolist() == list(range(count))
     mixed = str({"instances": [{"x": numbers, "n": 1}, {"x": numbers[1:], "n": 1}]}).replace("'", '"').encode()
@@ -103,15 +103,17 @@ def test_long_rows_given_as_objects_are_put_together() -> None:
         predict_json.read(b'{"instances": [{"x": [1 ' + b" " * 9000 + b' 2], "n": 1}]}', one)
 
 
-def asked(rows: int | None) -> Prediction:
+def asked(rows: int | None) -> PredictCall:
     """A request in rows, or in columns."""
-    return Prediction(Request({"x": np.zeros(rows or 1)}), Form.COLUMNS if rows is None else Form.ROWS)
+    return PredictCall(
+        PredictionRequest({"x": np.zeros(rows or 1)}), PredictFormat.COLUMNS if rows is None else PredictFormat.ROWS
+    )
 
 
 def test_rows_of_several_outputs_are_all_written_when_there_are_many() -> None:
     count = 2 * predict_json.ROWS_AT_ONCE + 1
     outputs = {"a": np.arange(count), "b": np.where(np.arange(count) == 7, np.nan, 0.5)}
-    text = predict_json.write(asked(count), Result(outputs, 1))
+    text = predict_json.write(asked(count), PredictionResult(outputs, 1))
     rows = json.loads(text)["predictions"]
     assert [row["a"] for row in rows] == list(range(count))
     assert [index for index, row in enumerate(rows) if row["b"] != 0.5] == [7]
@@ -124,8 +126,8 @@ def test_rows_of_several_outputs_are_written_with_strings_and_words() -> None:
         "n": np.array([1, 2]),
     }
     expected = b'[{"y":[1.0,NaN],"null":["null"],"n":1},{"y":[2.0,3.0],"null":[{"b64":"/w=="}],"n":2}]'
-    assert predict_json.write(asked(2), Result(outputs, 1)) == b'{"predictions":' + expected + b"}"
-    columns = predict_json.write(asked(None), Result({"a": np.array(1), "b": np.zeros((0, 2))}, 1))
+    assert predict_json.write(asked(2), PredictionResult(outputs, 1)) == b'{"predictions":' + expected + b"}"
+    columns = predict_json.write(asked(None), PredictionResult({"a": np.array(1), "b": np.zeros((0, 2))}, 1))
     assert columns == b'{"outputs":{"a":1,"b":[]}}'
 
 

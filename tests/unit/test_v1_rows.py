@@ -12,9 +12,9 @@ from tfserve.errors import Invalid
 from tfserve.ipc.messages import ModelOptions, ModelVersion
 from tfserve.tensors.specs import Signature, TensorSpec
 from tfserve.web.api.v1 import predict_json, routing
-from tfserve.web.api.v1.core import Address, Form, Prediction
+from tfserve.web.api.v1.core import Address, PredictCall, PredictFormat
 from tfserve.web.predictions.live_models import Model
-from tfserve.web.predictions.request import Request, Result
+from tfserve.web.predictions.request import PredictionRequest, PredictionResult
 
 
 async def never(_: str) -> None:
@@ -42,11 +42,11 @@ def test_a_scalar_beside_rows_is_requested_in_columns(body: bytes) -> None:
 
 @pytest.mark.parametrize("shapes", [[(37,)], [(37, 4)], [()], [(2, 3), (3,)], [(2,), ()], [(0, 2)]])
 def test_outputs_that_are_not_one_row_for_each_instance_are_refused_in_rows(shapes: Any) -> None:
-    result = Result({f"y{n}": np.zeros(shape, np.float32) for n, shape in enumerate(shapes)}, 1)
-    request = Request({"x": np.zeros(2)})
+    result = PredictionResult({f"y{n}": np.zeros(shape, np.float32) for n, shape in enumerate(shapes)}, 1)
+    request = PredictionRequest({"x": np.zeros(2)})
     with pytest.raises(Invalid, match=r"2 instances, .*Send columns instead"):
-        predict_json.write(Prediction(request, Form.ROWS), result)
-    assert predict_json.write(Prediction(request, Form.COLUMNS), result).startswith(b'{"outputs":')
+        predict_json.write(PredictCall(request, PredictFormat.ROWS), result)
+    assert predict_json.write(PredictCall(request, PredictFormat.COLUMNS), result).startswith(b'{"outputs":')
 
 
 @pytest.mark.parametrize(

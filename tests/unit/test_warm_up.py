@@ -21,7 +21,7 @@ from tfserve.runtimes.echo import EchoModel
 from tfserve.tensors.specs import DEFAULT_SIGNATURE, Array, Signature, TensorSpec
 from tfserve.worker.model.computation import Computation
 from tfserve.worker.model.predictor import Predictor
-from tfserve.worker.model.warm_up import LIGHT_CPU_S, PROOF_ROWS, Result, Steps, WarmUp
+from tfserve.worker.model.warm_up import LIGHT_CPU_S, PROOF_ROWS, Steps, WarmUp, WarmUpResult
 
 Inputs = Mapping[str, Array]
 
@@ -72,7 +72,7 @@ def line() -> Iterator[Line]:
 
 def warm(
     model: Any, line: Line, *, skip: Sequence[str] = (), samples: Sequence[ComputeRequest] = (), **options: Any
-) -> Result:
+) -> WarmUpResult:
     steps = Steps(line.connection, limit_s=60, skip=skip)
     computation = Computation(model, threading.Lock())
     encoded = [msgspec.msgpack.encode(ask) for ask in samples]
@@ -167,7 +167,7 @@ def test_a_model_that_refuses_everything_is_served_with_a_remark(line: Line) -> 
 
 def test_without_a_warm_up_nothing_is_computed(line: Line) -> None:
     model = Picky(nothing_wrong, X)
-    assert warm(model, line, warm_up=False) == Result(["none, as set in the deployment"], [])
+    assert warm(model, line, warm_up=False) == WarmUpResult(["none, as set in the deployment"], [])
     assert model.computed == []
     assert line.heard() == []
 
@@ -177,7 +177,7 @@ def test_without_a_warm_up_nothing_is_computed(line: Line) -> None:
 )
 def test_an_example_takes_the_place_of_what_is_made_up(line: Line, example: dict[str, Any]) -> None:
     model = Picky(lambda inputs: "" if inputs["x"].max() == 5 else "made up!", X)
-    assert warm(model, line, warm_up=example) == Result(["the given example"], [])
+    assert warm(model, line, warm_up=example) == WarmUpResult(["the given example"], [])
     assert [each["x"].tolist() for each in model.computed] == [[[5, 5]]]
 
 

@@ -13,7 +13,7 @@ from tests.made import made_by
 from tfserve import runtimes
 from tfserve.errors import Invalid, Unsupported
 from tfserve.models import formats
-from tfserve.models.runtime_reports import Guard
+from tfserve.models.runtime_reports import ConversionGuard
 from tfserve.runtimes import concurrent, state
 from tfserve.runtimes.guarded import Guarded
 from tfserve.runtimes.interface import Runtime, release_memory
@@ -96,7 +96,7 @@ def test_a_copy_that_has_returned_its_memory_computes_as_before(model: Runtime) 
 
 
 def test_a_guarded_model_keeps_its_guard_in_a_copy(converted: Path) -> None:
-    guarded = Guarded(load(converted / "litert/model.tflite", "litert"), Guard({"x": (-10.0, 10.0)}))
+    guarded = Guarded(load(converted / "litert/model.tflite", "litert"), ConversionGuard({"x": (-10.0, 10.0)}))
     copy = concurrent.narrowed(guarded, 2)
     np.testing.assert_array_equal(compute(copy, REQUESTS[0]), compute(guarded, REQUESTS[0]))
     with pytest.raises(Invalid, match="'x' has values"):

@@ -13,7 +13,7 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from tfserve import runtimes
 from tfserve.models import formats
 from tfserve.runtimes import restore_plan
-from tfserve.runtimes.restore_plan import Plan
+from tfserve.runtimes.restore_plan import RestorePlan
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # TensorFlow's own
 
@@ -67,7 +67,7 @@ def test_a_saver_that_does_anything_else_restores_the_model_itself(meta: Any, ch
 
 def test_both_ways_give_the_same_numbers(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     outputs = [first_output(models / "v2")]
-    monkeypatch.setattr(Plan, "write_graph", fail)
+    monkeypatch.setattr(RestorePlan, "write_graph", fail)
     outputs.append(first_output(models / "v2"))
     np.testing.assert_array_equal(*outputs)
 

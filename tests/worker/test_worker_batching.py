@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tfserve.errors import Invalid
-from tfserve.models.runtime_reports import Guard
+from tfserve.models.runtime_reports import ConversionGuard
 from tfserve.runtimes.echo import EchoModel
 from tfserve.runtimes.guarded import Guarded
 from tfserve.tensors.specs import DEFAULT_SIGNATURE, Array, Signature, TensorSpec
@@ -208,7 +208,7 @@ def test_a_model_whose_operations_can_mix_rows_is_never_batched() -> None:
 def test_a_converted_model_is_batched_only_if_its_original_may_be() -> None:
     for why, calls in (("Max", [1, 2, 1] * 4), ("", [4, 1, 2, 1, 4, 1, 2, 1, 4, 4])):
         model = Computing(lambda x: 2 * x)
-        guarded = Guarded(model, Guard(why_mixed=why))
+        guarded = Guarded(model, ConversionGuard(why_mixed=why))
         predictor = Predictor(guarded)
         for _ in range(4):
             predictor.predict([asking(each) for each in ROWS])

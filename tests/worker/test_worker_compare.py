@@ -14,7 +14,7 @@ from worker_process import WorkerProcess
 from tfserve import runtimes
 from tfserve.ipc.messages import Convert, Converted, Done, Failed, IdentifyModel
 from tfserve.models import formats
-from tfserve.models.runtime_reports import CANDIDATES, TENSORFLOW, Conversions, Guard, Trial
+from tfserve.models.runtime_reports import CANDIDATES, TENSORFLOW, ConversionGuard, Conversions, RuntimeTrial
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # warnings of the libraries
 
@@ -37,7 +37,7 @@ class Trials:
 
     def run(
         self, model: Path, *candidates: str, precision: str = "float32", samples: Sequence[bytes] = ()
-    ) -> tuple[Path, dict[str, Trial]]:
+    ) -> tuple[Path, dict[str, RuntimeTrial]]:
         """The work folder, and what was found of TensorFlow and of each candidate."""
         key = self.key(model, precision)
         work, found = self.conversions.begin(key), {}
@@ -87,7 +87,7 @@ def test_what_computes_whole_numbers_with_fewer_bits_is_given_no_larger_ones(tri
     assert found["openvino"].guard is not None
     assert 2**20 <= found["openvino"].guard.ranges["n"][1] < 2**31 / 3
     assert found["onnxruntime"].ok, found["onnxruntime"].reason
-    assert found["onnxruntime"].guard == Guard(), "all numbers of the type agree"
+    assert found["onnxruntime"].guard == ConversionGuard(), "all numbers of the type agree"
 
 
 def test_a_model_with_random_numbers_is_left_to_tensorflow(trials: Trials, converted: Path) -> None:
@@ -130,13 +130,13 @@ def test_a_check_that_is_no_range_keeps_a_model_with_tensorflow(trials: Trials, 
 def test_a_table_is_read_only_as_far_as_it_goes(trials: Trials, converted: Path) -> None:
     _, found = trials.run(converted / "table", "openvino", "onnxruntime")
     for name in ("openvino", "onnxruntime"):
-        assert found[name].guard == Guard({"at": (0, 99)}), found[name]
+        assert found[name].guard == ConversionGuard({"at": (0, 99)}), found[name]
 
 
 def test_a_class_below_zero_is_never_counted_from_the_end(trials: Trials, converted: Path) -> None:
     _, found = trials.run(converted / "classes", "litert", "onnxruntime")
-    assert found["onnxruntime"].guard == Guard({"n": (0, 255)}), found["onnxruntime"]
-    assert found["litert"].guard == Guard()
+    assert found["onnxruntime"].guard == ConversionGuard({"n": (0, 255)}), found["onnxruntime"]
+    assert found["litert"].guard == ConversionGuard()
 
 
 def test_variables_that_the_saver_does_not_restore_have_their_values_in_every_runtime(

@@ -15,8 +15,8 @@ from worker_process import StartWorker, WorkerProcess
 from tfserve.errors import Invalid, TFserveError, TimedOut
 from tfserve.ipc.messages import ModelLoaded, ModelOptions, ModelVersion
 from tfserve.tensors.specs import Array
-from tfserve.web.predictions.live_models import Model, Models
-from tfserve.web.predictions.request import Caller, CallerGone, Request, Result
+from tfserve.web.predictions.live_models import LiveModels, Model
+from tfserve.web.predictions.request import Caller, CallerGone, PredictionRequest, PredictionResult
 
 Use = Callable[[Callable[[Model], Awaitable[Any]]], Any]
 
@@ -37,7 +37,7 @@ class Served:
 
     def use(self, what: Callable[[Model], Awaitable[Any]]) -> Any:
         async def run() -> Any:
-            models = Models(timeout_s=30, limit=10_000, wake=never)
+            models = LiveModels(timeout_s=30, limit=10_000, wake=never)
             told = ModelVersion(
                 id=1, version=1, state="active", addresses=[self.address], signatures=self.loaded.signatures
             )
@@ -56,8 +56,8 @@ def serve(start_worker: StartWorker, models: Path) -> Callable[..., Served]:
     return lambda name, **options: Served(start_worker(), models / name, **options)
 
 
-def request(*values: float, **fields: Any) -> Request:
-    return Request({"x": np.array([values], np.float32)}, **fields)
+def request(*values: float, **fields: Any) -> PredictionRequest:
+    return PredictionRequest({"x": np.array([values], np.float32)}, **fields)
 
 
 def test_every_answer_belongs_to_its_own_request(serve: Callable[..., Served]) -> None:
@@ -76,7 +76,7 @@ def test_every_answer_belongs_to_its_own_request(serve: Callable[..., Served]) -
 def test_one_bad_request_in_a_batch_fails_alone(serve: Callable[..., Served]) -> None:
     async def one_of_many(model: Model) -> list[Any]:
         inputs = [np.array([-1.0 if n == 7 else n], np.float32) for n in range(20)]
-        asked = [model.predict(Request({"x": each}, "positive")) for each in inputs]
+        asked = [model.predict(PredictionRequest({"x": each}, "positive")) for each in inputs]
         return list(await asyncio.gather(*asked, return_exceptions=True))
 
     results = serve("versions").use(one_of_many)
@@ -96,7 +96,7 @@ def test_rows_that_a_model_mixes_are_never_computed_together(serve: Callable[...
 def test_requests_of_different_shapes_are_not_mixed(serve: Callable[..., Served]) -> None:
     async def both(model: Model) -> list[Any]:
         rows = [np.full((n % 3 + 1, 2), n, np.float32) for n in range(60)]
-        return list(await asyncio.gather(*(model.predict(Request({"x": each})) for each in rows)))
+        return list(await asyncio.gather(*(model.predict(PredictionRequest({"x": each})) for each in rows)))
 
     for n, result in enumerate(serve("versions").use(both)):
         assert np.array_equal(result.outputs["y"], np.full((n % 3 + 1, 2), 3.0 * n, np.float32))
@@ -107,10 +107,10 @@ def test_what_does_not_fit_the_signature_is_refused_with_what_it_takes(serve: Ca
         told = []
         for inputs, outputs in (({"x": np.zeros((1, 3), np.float32)}, ()), ({}, ()), ({"x": np.zeros((1, 2))}, ())):
             with pytest.raises(TFserveError) as error:
-                await model.predict(Request(inputs, outputs=outputs))
+                await model.predict(PredictionRequest(inputs, outputs=outputs))
             told.append(error.value.message)
         with pytest.raises(TFserveError) as error:
-            await model.predict(Request({"x": np.zeros((1, 2), np.float32)}, outputs=["z"]))
+            await model.predict(PredictionRequest({"x": np.zeros((1, 2), np.float32)}, outputs=["z"]))
         return [*told, error.value.message]
 
     shape, missing, dtype, output = serve("versions").use(wrong)
@@ -141,11 +141,11 @@ def test_a_request_that_nobody_waits_for_is_dropped(serve: Callable[..., Served]
     assert stays == long + 1, "only the long one and the one that stayed were computed"
 
 
-def count(n: int, **fields: Any) -> Request:
-    return Request({"n": np.array(n, np.int64)}, **fields)
+def count(n: int, **fields: Any) -> PredictionRequest:
+    return PredictionRequest({"n": np.array(n, np.int64)}, **fields)
 
 
-def calls(result: Result) -> int:
+def calls(result: PredictionResult) -> int:
     return int(result.outputs["calls"])
 
 

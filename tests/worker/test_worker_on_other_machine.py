@@ -26,10 +26,10 @@ from tfserve.ipc.messages import ModelLoaded, ModelVersion
 from tfserve.ipc.prediction_frames import encode
 from tfserve.ipc.predictions import ComputeRequest, to_tensor
 from tfserve.tensors.specs import Array
-from tfserve.web.predictions.live_models import Model, Models
+from tfserve.web.predictions.live_models import LiveModels, Model
 from tfserve.web.predictions.model_connections import ModelConnection
-from tfserve.web.predictions.pool import Pool
-from tfserve.web.predictions.request import Caller, CallerGone, Request, Result
+from tfserve.web.predictions.pool import ReplicaPool
+from tfserve.web.predictions.request import Caller, CallerGone, PredictionRequest, PredictionResult
 
 
 class Node:
@@ -46,7 +46,7 @@ class Node:
 
     def use(self, what: Callable[[Model], Awaitable[Any]], *, address: str = "", node: Membership | None = None) -> Any:
         async def run() -> Any:
-            models = Models(timeout_s=30, limit=10_000, wake=never, membership=node or self.other)
+            models = LiveModels(timeout_s=30, limit=10_000, wake=never, membership=node or self.other)
             version = ModelVersion(
                 id=1, version=1, state="active", addresses=[address or self.loaded.address],
                 signatures=self.loaded.signatures,
@@ -111,8 +111,8 @@ def echo(cluster: Path, start: Callable[[Path], Node]) -> Node:
     return start(path)
 
 
-def echoed(values: Array, strings: list[bytes]) -> Callable[[Model], Awaitable[Result]]:
-    return lambda model: model.predict(Request({"x": values, "s": np.array(strings, object)}))
+def echoed(values: Array, strings: list[bytes]) -> Callable[[Model], Awaitable[PredictionResult]]:
+    return lambda model: model.predict(PredictionRequest({"x": values, "s": np.array(strings, object)}))
 
 
 @pytest.mark.parametrize("count", [1, 150_000, 15_000_000], ids=["4 bytes", "600 kB", "60 MB"])
@@ -178,7 +178,7 @@ def test_a_process_that_is_no_member_is_refused(echo: Node, cluster: Path) -> No
 
 def test_a_line_that_breaks_is_opened_again_while_the_replica_is_announced(echo: Node) -> None:
     async def again() -> Any:
-        pool = Pool(echo.other)
+        pool = ReplicaPool(echo.other)
         await pool.open([echo.loaded.address])
         first = pool.least_busy()
         assert first is not None
@@ -202,7 +202,7 @@ def test_a_line_that_breaks_is_opened_again_while_the_replica_is_announced(echo:
 
 def test_a_replica_that_is_no_longer_announced_is_drained_and_not_connected_again(echo: Node) -> None:
     async def drained() -> None:
-        pool = Pool(echo.other)
+        pool = ReplicaPool(echo.other)
         await pool.open([echo.loaded.address])
         line = pool.least_busy()
         assert line is not None
@@ -221,8 +221,8 @@ def test_a_request_without_a_waiting_client_is_dropped(start: Callable[[Path], N
     """After a long computation wait two: one whose client goes, one whose time passes, and one that stays."""
     node = start(models / "count")
 
-    def count(n: int, **fields: Any) -> Request:
-        return Request({"n": np.array(n, np.int64)}, **fields)
+    def count(n: int, **fields: Any) -> PredictionRequest:
+        return PredictionRequest({"n": np.array(n, np.int64)}, **fields)
 
     async def after_a_long_one(model: Model) -> tuple[int, int]:
         caller = Caller()

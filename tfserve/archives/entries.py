@@ -35,7 +35,7 @@ class NoRoom(OutOfSpace):
 
 
 @dataclass(frozen=True)
-class Entry:
+class ArchiveEntry:
     """A file, a folder, or `what` else an archive may contain."""
 
     index: int
@@ -65,7 +65,7 @@ class Entry:
         return any(part in JUNK_FOLDERS for part in lower) or is_file
 
 
-def entry_problem(entry: Entry) -> str | None:
+def entry_problem(entry: ArchiveEntry) -> str | None:
     """Why an entry can't be unpacked, whatever the rest of the archive is like."""
     if (problem := name_problem(entry.name)) is not None:
         return problem
@@ -100,7 +100,7 @@ def expansion_problem(size: int, packed: int, *, beyond: int) -> str | None:
     return None
 
 
-def conflict(entries: Iterable[Entry]) -> tuple[Entry, str] | None:
+def conflict(entries: Iterable[ArchiveEntry]) -> tuple[ArchiveEntry, str] | None:
     """The first entry that can't exist next to those before it, and why."""
     files: set[tuple[str, ...]] = set()
     folders: set[tuple[str, ...]] = set()

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self, cast
 
-from tfserve.archives.entries import ArchiveTooLarge, BadArchive, Entry
+from tfserve.archives.entries import ArchiveEntry, ArchiveTooLarge, BadArchive
 
 _MAX_READ = 2**20
 """Names and other metadata of a file may take this many bytes. `tarfile` would read as many as a header says."""
@@ -48,12 +48,12 @@ class TarArchive:
         self._tar.close()
         self._stream.close()
 
-    def open(self, entry: Entry) -> IO[bytes]:
+    def open(self, entry: ArchiveEntry) -> IO[bytes]:
         content = self._tar.extractfile(self._members[entry.index])
         assert content is not None  # it is a file
         return content
 
-    def overlapping(self) -> Entry | None:
+    def overlapping(self) -> ArchiveEntry | None:
         return None
 
     def _read(self, max_files: int, max_bytes: int) -> list[tarfile.TarInfo]:
@@ -108,8 +108,8 @@ class _Bounded(io.RawIOBase):
         super().close()
 
 
-def _entry(index: int, member: tarfile.TarInfo) -> Entry:
-    return Entry(index, member.name, member.size, is_folder=member.isdir(), what=_what(member))
+def _entry(index: int, member: tarfile.TarInfo) -> ArchiveEntry:
+    return ArchiveEntry(index, member.name, member.size, is_folder=member.isdir(), what=_what(member))
 
 
 def _what(member: tarfile.TarInfo) -> str:

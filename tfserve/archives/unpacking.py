@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import IO
 
 from tfserve.archives.entries import (
+    ArchiveEntry,
     ArchiveTooLarge,
     BadArchive,
-    Entry,
     NoRoom,
     conflict,
     entry_problem,
@@ -92,7 +92,7 @@ def opened(path: Path, name: str, max_bytes: int, *, max_files: int = MAX_FILES)
     return TarArchive(path, name=name, max_files=max_files, max_bytes=max_bytes)
 
 
-def copy_exactly(packed: IO[bytes], file: IO[bytes], entry: Entry) -> Iterator[int]:
+def copy_exactly(packed: IO[bytes], file: IO[bytes], entry: ArchiveEntry) -> Iterator[int]:
     """Copies an entry, and yields the size of each piece before it is written. Raises `WrongSize`."""
     left = entry.size
     while chunk := packed.read(_CHUNK_BYTES):
@@ -106,7 +106,7 @@ def copy_exactly(packed: IO[bytes], file: IO[bytes], entry: Entry) -> Iterator[i
         raise WrongSize(name=entry.name[:_SHOWN], problem=f"it is {words} than the archive says")
 
 
-def _checked(archive: Archive, name: str, *, packed: int, max_bytes: int) -> list[Entry]:
+def _checked(archive: Archive, name: str, *, packed: int, max_bytes: int) -> list[ArchiveEntry]:
     """The files to write. Raises `BadArchive` with the first problem."""
     entries = [entry for entry in archive.entries if not entry.is_junk]
     for entry in archive.entries:
@@ -127,7 +127,7 @@ def _checked(archive: Archive, name: str, *, packed: int, max_bytes: int) -> lis
     return files
 
 
-def _write(archive: Archive, entry: Entry, folder: Path, name: str) -> None:
+def _write(archive: Archive, entry: ArchiveEntry, folder: Path, name: str) -> None:
     path = folder.joinpath(*entry.parts)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
@@ -139,7 +139,7 @@ def _write(archive: Archive, entry: Entry, folder: Path, name: str) -> None:
             pass
 
 
-def _bad(name: str, entry: Entry, problem: str) -> BadArchive:
+def _bad(name: str, entry: ArchiveEntry, problem: str) -> BadArchive:
     return BadArchive(name=name, problem=f"{entry.name[:_SHOWN]!r}: {problem}")
 
 

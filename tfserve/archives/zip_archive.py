@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from tfserve.archives.entries import BadArchive, Entry
+from tfserve.archives.entries import ArchiveEntry, BadArchive
 
 _END, _END_64 = b"PK\x05\x06", b"PK\x06\x06"
 _TAIL_BYTES = 66_000
@@ -50,10 +50,10 @@ class ZipArchive:
     ) -> None:
         self._zip.close()
 
-    def open(self, entry: Entry) -> IO[bytes]:
+    def open(self, entry: ArchiveEntry) -> IO[bytes]:
         return self._zip.open(self._infos[entry.index])
 
-    def overlapping(self) -> Entry | None:
+    def overlapping(self) -> ArchiveEntry | None:
         """A file whose data is also that of another one, which no program writes that makes archives."""
         ordered = sorted(self.entries, key=lambda entry: self._infos[entry.index].header_offset)
         starts = [self._infos[entry.index].header_offset for entry in ordered]
@@ -64,8 +64,10 @@ class ZipArchive:
         return None
 
 
-def _entry(index: int, info: zipfile.ZipInfo) -> Entry:
-    return Entry(index, _name_of(info), info.file_size, info.compress_size, is_folder=info.is_dir(), what=_what(info))
+def _entry(index: int, info: zipfile.ZipInfo) -> ArchiveEntry:
+    return ArchiveEntry(
+        index, _name_of(info), info.file_size, info.compress_size, is_folder=info.is_dir(), what=_what(info)
+    )
 
 
 def _what(info: zipfile.ZipInfo) -> str:

@@ -11,7 +11,7 @@ from tfserve.errors import nearest
 SUMMARY_LENGTH = 500
 
 
-class Group(click.Group):
+class CommandGroup(click.Group):
     """Suggests the nearest command for an unknown one, and lists commands with their whole first sentence."""
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:

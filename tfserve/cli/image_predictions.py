@@ -27,7 +27,7 @@ Row = tuple[str, ...]
 Ask = Callable[[Path], dict[str, Any]]
 
 
-class Done(NamedTuple):
+class ImageCounts(NamedTuple):
     """Images in total, those of an earlier run, and those that could not be predicted."""
 
     images: int
@@ -35,11 +35,11 @@ class Done(NamedTuple):
     failed: int
 
 
-def predict_folder(folder: Path, output: Path, model: str, ask: Ask) -> Done:
+def predict_folder(folder: Path, output: Path, model: str, ask: Ask) -> ImageCounts:
     """Writes the prediction of each image of a folder. Continues if `output` has some of the same model (its name and
     version). Raises `TFserveError`.
     """
-    table = Table(folder, output)
+    table = ImageRows(folder, output)
     images = sorted(path for path in folder.rglob("*") if table.takes(path))
     if not images:
         raise click.BadParameter(f"{str(folder)!r} has no images ({', '.join(sorted(SUFFIXES))}).", param_hint="INPUT")
@@ -51,10 +51,10 @@ def predict_folder(folder: Path, output: Path, model: str, ask: Ask) -> Done:
             file.write(_text([(*row, model) for row in rows]))  # all rows of an image at once
             failed += bool(rows[0][-1])
             bar.set(number)
-    return Done(len(images), before, failed)
+    return ImageCounts(len(images), before, failed)
 
 
-class Table:
+class ImageRows:
     """What the rows of the images are made with: names are relative to the folder, masks are files."""
 
     def __init__(self, folder: Path, output: Path) -> None:
@@ -99,7 +99,7 @@ def plain(found: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in found.items() if not isinstance(value, bytes)}
 
 
-def _predicted(images: list[Path], table: Table, ask: Ask) -> Iterator[list[Row]]:
+def _predicted(images: list[Path], table: ImageRows, ask: Ask) -> Iterator[list[Row]]:
     with ThreadPoolExecutor(REQUESTS) as pool:
         try:
             yield from pool.map(lambda image: table.rows(image, ask), images)

@@ -12,69 +12,71 @@ from typing import NamedTuple
 
 import click
 
-from tfserve.cli.groups import Group
+from tfserve.cli.groups import CommandGroup
 from tfserve.cli.target import Target, complain, global_options, ignore_output
 
 INTERRUPTED = 130
 
 
-class Entry(NamedTuple):
+class CommandEntry(NamedTuple):
     """Where a command is, and its line in the help. Its module is imported when it runs."""
 
     module: str
     summary: str
 
 
-SECTIONS: dict[str, dict[str, Entry]] = {
+SECTIONS: dict[str, dict[str, CommandEntry]] = {
     "Server": {
-        "serve": Entry("server", "Start the server in the foreground."),
-        "start": Entry("server", "Start the server in the background."),
-        "stop": Entry("server", "Stop the server that runs in the background, when its running jobs have ended."),
-        "restart": Entry("server", "Stop the server that runs in the background, and start it again."),
-        "status": Entry("server", "Print whether the server runs."),
-        "node": Entry("node", "Make this machine a node of a cluster."),
-        "cluster": Entry("cluster", "Print the join token of a cluster."),
-        "nodes": Entry("nodes", "List the machines that run workers, with what is free, and what runs there."),
-        "token": Entry("tokens", "Create, list, rotate and revoke access tokens."),
-        "backup": Entry("data", "Save the data of a server to one file, also while the server runs."),
-        "restore": Entry("data", "Restore a backup into an empty data folder."),
-        "doctor": Entry("doctor", "Check this machine, and say what to install or do."),
+        "serve": CommandEntry("server", "Start the server in the foreground."),
+        "start": CommandEntry("server", "Start the server in the background."),
+        "stop": CommandEntry(
+            "server", "Stop the server that runs in the background, when its running jobs have ended."
+        ),
+        "restart": CommandEntry("server", "Stop the server that runs in the background, and start it again."),
+        "status": CommandEntry("server", "Print whether the server runs."),
+        "node": CommandEntry("node", "Make this machine a node of a cluster."),
+        "cluster": CommandEntry("cluster", "Print the join token of a cluster."),
+        "nodes": CommandEntry("nodes", "List the machines that run workers, with what is free, and what runs there."),
+        "token": CommandEntry("tokens", "Create, list, rotate and revoke access tokens."),
+        "backup": CommandEntry("data", "Save the data of a server to one file, also while the server runs."),
+        "restore": CommandEntry("data", "Restore a backup into an empty data folder."),
+        "doctor": CommandEntry("doctor", "Check this machine, and say what to install or do."),
     },
     "Workspaces and jobs": {
-        "workspaces": Entry("workspaces", "List, create, restart and destroy workspaces."),
-        "run": Entry("jobs", "Run a script, and print its output while it runs."),
-        "push": Entry("jobs", "Submit a script, and print its job."),
-        "jobs": Entry("jobs", "List jobs, newest first."),
-        "logs": Entry("jobs", "Print the output of a job."),
-        "cancel": Entry("jobs", "Cancel a queued or running job."),
-        "repeat": Entry("jobs", "Run a deferred prediction or a batch again."),
-        "variables": Entry("workspaces", "Print the variables of a workspace."),
-        "files": Entry("files", "List, read, write and delete the files of a workspace."),
-        "upload": Entry("files", "Upload a file or folder, and print its path on the server."),
-        "uploads": Entry("files", "List and delete uploads."),
+        "workspaces": CommandEntry("workspaces", "List, create, restart and destroy workspaces."),
+        "run": CommandEntry("jobs", "Run a script, and print its output while it runs."),
+        "push": CommandEntry("jobs", "Submit a script, and print its job."),
+        "jobs": CommandEntry("jobs", "List jobs, newest first."),
+        "logs": CommandEntry("jobs", "Print the output of a job."),
+        "cancel": CommandEntry("jobs", "Cancel a queued or running job."),
+        "repeat": CommandEntry("jobs", "Run a deferred prediction or a batch again."),
+        "variables": CommandEntry("workspaces", "Print the variables of a workspace."),
+        "files": CommandEntry("files", "List, read, write and delete the files of a workspace."),
+        "upload": CommandEntry("files", "Upload a file or folder, and print its path on the server."),
+        "uploads": CommandEntry("files", "List and delete uploads."),
     },
     "Models": {
-        "models": Entry("models", "List the deployed models, or describe one."),
-        "deploy": Entry("models", "Deploy a model."),
-        "update": Entry("models", "Swap a new version into a deployed model, without dropping a request."),
-        "undeploy": Entry("models", "Unload a model and release its memory."),
-        "scale": Entry("models", "Change the number of processes that serve a model."),
-        "predict": Entry("predict", "Run a model on JSON, arrays, images, or a folder of images."),
-        "batch": Entry("batch", "Run a model over a file of JSON lines, a CSV file, or a folder of images."),
+        "models": CommandEntry("models", "List the deployed models, or describe one."),
+        "deploy": CommandEntry("models", "Deploy a model."),
+        "update": CommandEntry("models", "Swap a new version into a deployed model, without dropping a request."),
+        "undeploy": CommandEntry("models", "Unload a model and release its memory."),
+        "scale": CommandEntry("models", "Change the number of processes that serve a model."),
+        "predict": CommandEntry("predict", "Run a model on JSON, arrays, images, or a folder of images."),
+        "batch": CommandEntry("batch", "Run a model over a file of JSON lines, a CSV file, or a folder of images."),
     },
     "Training": {
-        "train": Entry("trainings", "Train on a project folder, on this machine or on a server."),
-        "trainings": Entry("trainings", "List, follow, finish, cancel and resume trainings of a server."),
+        "train": CommandEntry("trainings", "Train on a project folder, on this machine or on a server."),
+        "trainings": CommandEntry("trainings", "List, follow, finish, cancel and resume trainings of a server."),
     },
     "Other": {
-        "completion": Entry("shell", "Print the script that completes commands in your shell."),
-        "version": Entry("shell", "Print the version."),
+        "completion": CommandEntry("shell", "Print the script that completes commands in your shell."),
+        "version": CommandEntry("shell", "Print the version."),
     },
 }
 COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
 
 
-class Commands(Group):
+class Commands(CommandGroup):
     """Commands that are imported when they run, so that `tfserve --help` stays fast."""
 
     names: Sequence[str] = tuple(COMMANDS)

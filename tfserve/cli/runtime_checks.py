@@ -17,7 +17,7 @@ Result = tuple[str, str, str, str]
 """Name, level, text and advice of a diagnosis."""
 
 
-class Runtime(NamedTuple):
+class RuntimeLibrary(NamedTuple):
     """A library that computes models, the extra that installs it, and what it is for."""
 
     name: str
@@ -27,11 +27,13 @@ class Runtime(NamedTuple):
 
 
 RUNTIMES = (
-    Runtime("TensorFlow", "tensorflow", "tensorflow", "SavedModel and Keras models, scripts that use TensorFlow"),
-    Runtime("OpenVINO", "openvino", "openvino", "OpenVINO models, and faster predictions"),
-    Runtime("LiteRT", "ai_edge_litert", "litert", ".tflite models, and faster predictions"),
-    Runtime("ONNX Runtime", "onnxruntime", "onnxruntime", ".onnx models"),
-    Runtime("training", "tf2onnx", "training", "training on folders of images"),
+    RuntimeLibrary(
+        "TensorFlow", "tensorflow", "tensorflow", "SavedModel and Keras models, scripts that use TensorFlow"
+    ),
+    RuntimeLibrary("OpenVINO", "openvino", "openvino", "OpenVINO models, and faster predictions"),
+    RuntimeLibrary("LiteRT", "ai_edge_litert", "litert", ".tflite models, and faster predictions"),
+    RuntimeLibrary("ONNX Runtime", "onnxruntime", "onnxruntime", ".onnx models"),
+    RuntimeLibrary("training", "tf2onnx", "training", "training on folders of images"),
 )
 
 
@@ -44,7 +46,7 @@ def runtimes() -> Iterator[Result]:
         yield "runtimes", "problem", "no runtime works, so no model can be deployed", _install("tensorflow")
 
 
-def _runtime(runtime: Runtime) -> Result:
+def _runtime(runtime: RuntimeLibrary) -> Result:
     if util.find_spec(runtime.module) is None:
         return runtime.name, "warning", f"not installed; it is for {runtime.purpose}", _install(runtime.extra)
     command = [sys.executable, "-P", "-c", f"import {runtime.module}"]

@@ -27,7 +27,7 @@ MOVED = (
 Execute = Callable[[str, tuple[str, ...]], Any]
 
 
-class Table(msgspec.Struct):
+class TableColumns(msgspec.Struct):
     name: str
     columns: list[str]
 
@@ -36,7 +36,7 @@ class Copy(msgspec.Struct):
     """What a copy of PostgreSQL contains: the last migration of each app, and the tables."""
 
     migrations: dict[str, str]
-    tables: list[Table]
+    tables: list[TableColumns]
 
 
 # --- SQLite
@@ -131,7 +131,7 @@ def load_postgresql(folder: Path, before: str, now: str) -> str:
     return ""
 
 
-def _fill(cursor: Any, table: Table, file: Path) -> None:
+def _fill(cursor: Any, table: TableColumns, file: Path) -> None:
     with file.open("rb") as content, cursor.copy(f"COPY {_sql(table)} FROM STDIN") as rows:
         while data := content.read(CHUNK):
             rows.write(data)
@@ -146,16 +146,16 @@ def _fill(cursor: Any, table: Table, file: Path) -> None:
             cursor.execute(f"SELECT setval(%s, {highest})", (sequence,))
 
 
-def _tables(cursor: Any) -> list[Table]:
+def _tables(cursor: Any) -> list[TableColumns]:
     cursor.execute(
         "SELECT table_name, array_agg(column_name::text ORDER BY ordinal_position) FROM information_schema.columns"
         " JOIN information_schema.tables USING (table_schema, table_name)"
         " WHERE table_schema = current_schema() AND table_type = 'BASE TABLE' GROUP BY table_name ORDER BY table_name"
     )
-    return [Table(name, columns) for name, columns in cursor.fetchall()]
+    return [TableColumns(name, columns) for name, columns in cursor.fetchall()]
 
 
-def _sql(table: Table) -> str:
+def _sql(table: TableColumns) -> str:
     return f"{_quoted(table.name)} ({', '.join(map(_quoted, table.columns))})"
 
 

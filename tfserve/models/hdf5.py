@@ -32,7 +32,7 @@ class Superblock(NamedTuple):
     base: int
 
 
-class Root(NamedTuple):
+class Hdf5Root(NamedTuple):
     attributes: frozenset[str]
     #: groups and arrays; empty where a long index has them
     links: frozenset[str]
@@ -57,7 +57,7 @@ def superblock(head: bytes) -> Superblock | None:
     return Superblock(end, root, base)
 
 
-def root(opened: BinaryIO, block: Superblock) -> Root | None:
+def root(opened: BinaryIO, block: Superblock) -> Hdf5Root | None:
     """The names in the root group. None if they are stored in a way that only the HDF5 library reads."""
     try:
         return _root(_Reader(opened, block.base), block.root)
@@ -65,7 +65,7 @@ def root(opened: BinaryIO, block: Superblock) -> Root | None:
         return None
 
 
-def _root(reader: _Reader, at: int) -> Root | None:
+def _root(reader: _Reader, at: int) -> Hdf5Root | None:
     attributes, links = set(), set()
     for message in islice(reader.messages(at), MAX_MESSAGES):
         if message.number == _ATTRIBUTE:
@@ -78,7 +78,7 @@ def _root(reader: _Reader, at: int) -> Root | None:
             links.add(_link(message.data))
         elif message.number == _SYMBOL_TABLE:
             links |= reader.heap(struct.unpack_from("<2Q", message.data)[1])
-    return Root(frozenset(attributes), frozenset(links))
+    return Hdf5Root(frozenset(attributes), frozenset(links))
 
 
 class _Reader:

@@ -50,7 +50,7 @@ _SERVED = "served.json"
 _numbers = itertools.count()
 
 
-class Guard(msgspec.Struct, frozen=True, omit_defaults=True):
+class ConversionGuard(msgspec.Struct, frozen=True, omit_defaults=True):
     """Which requests a converted model computes. TensorFlow computes all others.
 
     `ranges` has the lowest and highest value of an input for which both agreed; NaN is outside every range. TensorFlow
@@ -73,7 +73,7 @@ def _range(name: str, low: Number, high: Number) -> str:
     return f"{name!r} from {low:g} to {high:g}" if low <= high else f"no values of {name!r}"
 
 
-class Trial(msgspec.Struct, kw_only=True, omit_defaults=True):
+class RuntimeTrial(msgspec.Struct, kw_only=True, omit_defaults=True):
     """The trial of one runtime on this machine. If not `ok`, `reason` is a readable explanation.
 
     Differences are the largest ones to TensorFlow's outputs, `same_classes` is the share of rows whose highest output
@@ -98,7 +98,7 @@ class Trial(msgspec.Struct, kw_only=True, omit_defaults=True):
     best_s: dict[str, float] = {}
     cpu_s: dict[str, float] = {}
     size_bytes: int | None = None
-    guard: Guard | None = None
+    guard: ConversionGuard | None = None
     needs_samples: bool = False
 
     @property
@@ -120,7 +120,7 @@ class Report(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     chosen: str
     precision: str
-    trials: list[Trial]
+    trials: list[RuntimeTrial]
     path: str = ""
     digest: str = ""
 
@@ -135,7 +135,7 @@ class Report(msgspec.Struct, kw_only=True, omit_defaults=True):
         return not self.compared and any(trial.needs_samples for trial in self.trials)
 
     @property
-    def guard(self) -> Guard | None:
+    def guard(self) -> ConversionGuard | None:
         """The guard of the chosen runtime; None for TensorFlow."""
         return next((trial.guard for trial in self.trials if trial.runtime == self.chosen), None)
 
@@ -161,7 +161,7 @@ class Served(msgspec.Struct, kw_only=True):
     image: dict[str, Any] | None
 
 
-def choose(trials: Sequence[Trial], *, asked: str = "auto") -> Trial | None:
+def choose(trials: Sequence[RuntimeTrial], *, asked: str = "auto") -> RuntimeTrial | None:
     """The trial to serve: the requested runtime if it agrees, else the fastest if clearly faster than TensorFlow.
 
     None if none is ok, not even TensorFlow.
@@ -228,7 +228,9 @@ class Conversions:
         folder.mkdir(parents=True)
         return folder
 
-    def end(self, key: str, work: Path, trials: Sequence[Trial], *, precision: str, asked: str = "auto") -> Report:
+    def end(
+        self, key: str, work: Path, trials: Sequence[RuntimeTrial], *, precision: str, asked: str = "auto"
+    ) -> Report:
         """Stores the chosen model and the report, and deletes the rest of the work folder. Raises `OSError`.
 
         Stores nothing if nothing was compared: the next deployment tries again.

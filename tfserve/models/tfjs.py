@@ -28,7 +28,7 @@ _TABLES = ("HashTable", "HashTableV2", "MutableHashTableV2", "LookupTableFind", 
 QUANTIZED_BYTES = {"uint8": 1, "uint16": 2, "float16": 2}
 
 
-class Quantization(msgspec.Struct):
+class WeightQuantization(msgspec.Struct):
     """`value = scale * stored + min`; float16 has neither."""
 
     dtype: str
@@ -42,7 +42,7 @@ class Weight(msgspec.Struct):
     name: str
     shape: list[int]
     dtype: str
-    quantization: Quantization | None = None
+    quantization: WeightQuantization | None = None
 
     @property
     def element_bytes(self) -> int:
@@ -54,7 +54,7 @@ class Weight(msgspec.Struct):
         return math.prod(self.shape) * (4 if self.dtype == STRING else self.element_bytes)
 
 
-class Group(msgspec.Struct):
+class WeightGroup(msgspec.Struct):
     """Weights one after the other in the bytes of all `paths` together."""
 
     paths: list[str]
@@ -65,7 +65,7 @@ class ModelJson(msgspec.Struct, rename="camel"):
     """The parts of a `model.json` that are used."""
 
     model_topology: dict[str, Any]
-    weights_manifest: list[Group]
+    weights_manifest: list[WeightGroup]
     format: str | None = None
     signature: dict[str, Any] | None = None
     user_defined_metadata: dict[str, Any] | None = None
@@ -147,7 +147,7 @@ def _check_weight(file: Path, weight: Weight) -> None:
         raise Invalid(f"{name} with the shape {weight.shape}. Expected: no negative sizes.")
 
 
-def _check_sizes(file: Path, group: Group) -> None:
+def _check_sizes(file: Path, group: WeightGroup) -> None:
     names = ", ".join(group.paths[:5]) or "no file"
     paths = [_shard(file, name) for name in group.paths]
     if missing := [path for path in paths if not path.is_file()]:

@@ -53,7 +53,7 @@ class NodeStopped(ResponseLost):
 check that before you send it again, to another node or to the head."""
 
 
-class Target(NamedTuple):
+class HeadPort(NamedTuple):
     """The port of the head for requests of nodes."""
 
     host: str
@@ -68,7 +68,7 @@ class Forwarder:
 
     def __init__(self, context: ssl.SSLContext) -> None:
         #: None before the node has been connected to the head
-        self.target: Target | None = None
+        self.target: HeadPort | None = None
         self._context = context
         self._session: aiohttp.ClientSession | None = None
 
@@ -99,7 +99,7 @@ class Forwarder:
         if self._session is not None:
             await self._session.close()
 
-    async def _exchange(self, target: Target, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _exchange(self, target: HeadPort, scope: Scope, receive: Receive, send: Send) -> None:
         with _reaching(target):
             async with self._opened().request(
                 scope["method"], _url(target, scope), data=_Body(receive) if _has_body(scope) else None,
@@ -107,7 +107,7 @@ class Forwarder:
             ) as response:  # fmt: skip
                 await _send(response, send)
 
-    def _known_target(self) -> Target:
+    def _known_target(self) -> HeadPort:
         if self.target is None:
             raise HeadUnreachable(cause="this node has not been connected to it yet.")
         return self.target
@@ -118,7 +118,7 @@ class Forwarder:
 
 
 @contextlib.contextmanager
-def _reaching(target: Target) -> Iterator[None]:
+def _reaching(target: HeadPort) -> Iterator[None]:
     try:
         yield
     except aiohttp.ConnectionTimeoutError:
@@ -177,7 +177,7 @@ async def _send(response: aiohttp.ClientResponse, send: Send) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
-def _url(target: Target, scope: Scope) -> URL:
+def _url(target: HeadPort, scope: Scope) -> URL:
     """Path and query as the client sent them."""
     path, query = scope["raw_path"].partition(b"?")[0], scope["query_string"]
     text = (path + (b"?" + query if query else b"")).decode("latin-1")

@@ -78,7 +78,7 @@ def main(options: NodeOptions) -> int:
 
 
 async def _run(options: NodeOptions) -> int:
-    return await Node(options).run()
+    return await NodeProcess(options).run()
 
 
 def _refuse(error: TFserveError | OSError) -> int:
@@ -86,7 +86,7 @@ def _refuse(error: TFserveError | OSError) -> int:
     return 1
 
 
-class Node:
+class NodeProcess:
     """The parts of a node: the line to the head, Ray, and the web processes."""
 
     def __init__(self, options: NodeOptions) -> None:

@@ -28,7 +28,7 @@ class TokenNeeded(Invalid):
 token` on the head prints it."""
 
 
-class Joined(msgspec.Struct):
+class JoinRecord(msgspec.Struct):
     """What a node remembers of how it joined: its name, and the certificate of the head, as SHA-256 in hex."""
 
     name: str
@@ -41,13 +41,13 @@ async def membership_of(
     """Joins unless the machine has joined already, with the same name and the same head. Waits for a head that can't be
     reached. Raises `TokenNeeded`, `WrongHead`, and the error with which the head refuses the node."""
     identity, record = Identity(folder / "identity"), folder / "joined.json"
-    known = msgspec.json.decode(record.read_bytes(), type=Joined) if record.is_file() else None
+    known = msgspec.json.decode(record.read_bytes(), type=JoinRecord) if record.is_file() else None
     parsed = JoinToken.parse(token) if token else None
     is_known = known is not None and identity.is_complete and name in (None, known.name)
     if known is None or not is_known or (parsed is not None and parsed.head_pin.hex() != known.head):
         if parsed is None:
             raise TokenNeeded
-        known = Joined(name or own_name(), parsed.head_pin.hex())
+        known = JoinRecord(name or own_name(), parsed.head_pin.hex())
         await _join(heads, parsed, known.name, identity)
         write_private(record, msgspec.json.encode(known))
     return Membership(identity, known.name, address or address_towards(heads.addresses[0]))

@@ -16,8 +16,8 @@ from tfserve.ipc.messages import (
     GetAccessRules,
     GetHead,
     GetModels,
-    Head,
     HeadChanged,
+    HeadState,
     Message,
     ModelChanged,
     Models,
@@ -29,7 +29,7 @@ from tfserve.ipc.metrics import WebCounts, since
 from tfserve.node.announced import AnnouncedModels
 from tfserve.supervisor.models.announcements import ANNOUNCE_S, send_to_all
 from tfserve.supervisor.web_counters import Counts, in_flight
-from tfserve.supervisor.web_processes import Service
+from tfserve.supervisor.web_processes import SupervisorService
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class Relay:
     def __init__(self, *, drain_s: float, on_unprotected: Callable[[], None] = lambda: None) -> None:
         """`drain_s` is how long a prediction may take."""
         self._on_unprotected = on_unprotected
-        self.service: asyncio.Future[Service] = asyncio.get_running_loop().create_future()
+        self.service: asyncio.Future[SupervisorService] = asyncio.get_running_loop().create_future()
         self._drain_s = drain_s
         self._head: Connection | None = None
         self._is_left = False
@@ -90,7 +90,7 @@ class Relay:
                 GetAccessRules: self._to_rules,
                 GetHead: self._to_head,
             }
-            self.service.set_result(Service(self._ask_head, subscriptions))
+            self.service.set_result(SupervisorService(self._ask_head, subscriptions))
 
     async def leave(self) -> None:
         """From now on the node says that it is not ready. It answers as before."""
@@ -159,8 +159,8 @@ class Relay:
             self._lines.add(line)
             line.lost.add_done_callback(lambda _: self._lines.discard(line))
 
-    def _state(self) -> Head:
-        return Head(url=self._url, is_connected=self._head is not None, is_left=self._is_left)
+    def _state(self) -> HeadState:
+        return HeadState(url=self._url, is_connected=self._head is not None, is_left=self._is_left)
 
 
 def _without_gauges(counts: WebCounts) -> WebCounts:

@@ -14,8 +14,8 @@ from tfserve.cluster.membership import Membership
 from tfserve.config import load
 from tfserve.errors import NotFound, Unavailable
 from tfserve.ipc.connections import Connection
-from tfserve.ipc.messages import GetHead, Head, HeadChanged, IsReady, Message, Request
-from tfserve.node.forwarding import Forwarder, Target
+from tfserve.ipc.messages import GetHead, HeadChanged, HeadState, IsReady, Message, Request
+from tfserve.node.forwarding import Forwarder, HeadPort
 from tfserve.node.routing import is_local
 from tfserve.web.access.authentication import Authentication
 from tfserve.web.access.authenticator import Authenticator
@@ -26,7 +26,7 @@ from tfserve.web.app import Layers, Prefixes, Program, lifespan, main
 from tfserve.web.http.cross_origin import Preflights
 from tfserve.web.http.guard import Guard
 from tfserve.web.http.server import GRACEFUL_S
-from tfserve.web.predictions.live_models import Models
+from tfserve.web.predictions.live_models import LiveModels
 from tfserve.web.supervisor_client import SupervisorClient
 
 if TYPE_CHECKING:  # it needs the gRPC libraries
@@ -40,7 +40,7 @@ class NodeClient(SupervisorClient):
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection)
-        self.models: Models | None = None
+        self.models: LiveModels | None = None
         self.is_connected = False
         self.left_at: float | None = None
         """When the node began to stop, on the clock of the event loop."""
@@ -69,7 +69,7 @@ class NodeProgram(Program):
         self._client = NodeClient(connection)
         return self._client
 
-    async def begin(self, line: SupervisorClient, models: Models) -> None:
+    async def begin(self, line: SupervisorClient, models: LiveModels) -> None:
         self._client.models = models
         self._drain_s = load().drain_s
         self._apply(await line.ask(GetHead()))
@@ -106,10 +106,10 @@ class NodeProgram(Program):
         else:
             await super().handle(message)
 
-    def _apply(self, head: Head) -> None:
+    def _apply(self, head: HeadState) -> None:
         parts = urlsplit(head.url)
         if parts.hostname and parts.port:
-            self._forwarder.target = Target(parts.hostname, parts.port)
+            self._forwarder.target = HeadPort(parts.hostname, parts.port)
         self._client.is_connected = head.is_connected
         if head.is_left and self._client.left_at is None:
             self._client.left_at = asyncio.get_running_loop().time()
@@ -134,7 +134,7 @@ class NodeRouter:
             await self._forwarder(scope, receive, send)
 
 
-def _any_is_ready(models: Models) -> bool:
+def _any_is_ready(models: LiveModels) -> bool:
     token = PRINCIPAL.set(EVERYBODY)  # probes have no token, and see no model
     try:
         return any(model.is_ready for model in models)

@@ -14,7 +14,7 @@ import msgspec
 
 from tfserve import linux
 from tfserve.errors import Failure, OutOfSpace, TFserveError
-from tfserve.remote_files.fetching import Limits, fetch
+from tfserve.remote_files.fetching import FetchLimits, fetch
 from tfserve.remote_sources import parse
 
 MAX_MEMORY_BYTES = 4 * 2**30
@@ -39,7 +39,7 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, hard))
     request = msgspec.json.decode(sys.stdin.buffer.read(), type=FetchRequest)
     allowed = [parse(each, "remote_sources") for each in request.allowed]
-    limits = Limits(request.max_bytes, request.room)
+    limits = FetchLimits(request.max_bytes, request.room)
     try:
         names = fetch(parse(request.url, "path"), allowed, Path(request.folder), limits)
     except TFserveError as error:

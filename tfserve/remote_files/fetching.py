@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from tfserve.archives.entries import Entry, conflict, name_problem
+from tfserve.archives.entries import ArchiveEntry, conflict, name_problem
 from tfserve.errors import Forbidden, Invalid, NotFound, OutOfSpace, TFserveError, TooLarge, Unavailable
-from tfserve.remote_sources import Source
+from tfserve.remote_sources import RemoteSource
 
 CHUNK_BYTES = 2**20
 MAX_FILES = 20_000
@@ -51,7 +51,7 @@ class FileSystem(Protocol):
 
 
 @dataclass(frozen=True)
-class Limits:
+class FetchLimits:
     """In bytes. `room` is what the disk and the quota leave."""
 
     max_bytes: int
@@ -66,7 +66,7 @@ class RemoteFile:
     path: str
 
 
-def fetch(source: Source, allowed: Sequence[Source], folder: Path, limits: Limits) -> list[str]:
+def fetch(source: RemoteSource, allowed: Sequence[RemoteSource], folder: Path, limits: FetchLimits) -> list[str]:
     """Writes file n to `folder/n`. Returns their names below the source.
 
     Raises `ExtraMissing`, `RemoteNotFound`, `RemoteRefused`, `RemoteFailed`, `RemoteTooLarge`, `NoRoom`, `Invalid`.
@@ -88,7 +88,7 @@ def fetch(source: Source, allowed: Sequence[Source], folder: Path, limits: Limit
     return [file.name for file in files]
 
 
-def _file_system(source: Source, allowed: Sequence[Source]) -> FileSystem:
+def _file_system(source: RemoteSource, allowed: Sequence[RemoteSource]) -> FileSystem:
     import fsspec
 
     options: dict[str, Any] = {"skip_instance_cache": True}
@@ -100,7 +100,7 @@ def _file_system(source: Source, allowed: Sequence[Source]) -> FileSystem:
     return file_system
 
 
-def _files(file_system: FileSystem, source: Source) -> list[RemoteFile]:
+def _files(file_system: FileSystem, source: RemoteSource) -> list[RemoteFile]:
     if source.scheme == "https":
         return [RemoteFile(source.name, source.url)]
     path = f"{source.place}{source.path}".rstrip("/")
@@ -112,17 +112,19 @@ def _files(file_system: FileSystem, source: Source) -> list[RemoteFile]:
     return [RemoteFile(each.removeprefix(f"{path}/"), each) for each in found if not each.endswith("/")]
 
 
-def _check(files: Sequence[RemoteFile], source: Source) -> None:
+def _check(files: Sequence[RemoteFile], source: RemoteSource) -> None:
     if len(files) > MAX_FILES:
         raise RemoteTooLarge(source=source, limit=MAX_FILES, what="files")
     for file in files:
         if (problem := name_problem(file.name)) is not None:
             raise Invalid(f"{source} has a file whose name can't be used, {file.name[:100]!r}: {problem}.")
-    if conflict([Entry(index, file.name, 0) for index, file in enumerate(files)]) is not None:
+    if conflict([ArchiveEntry(index, file.name, 0) for index, file in enumerate(files)]) is not None:
         raise Invalid(f"{source} has two files whose names differ only in a way that this server does not keep.")
 
 
-def _copy(file_system: FileSystem, file: RemoteFile, target: Path, left: int, source: Source, limits: Limits) -> int:
+def _copy(
+    file_system: FileSystem, file: RemoteFile, target: Path, left: int, source: RemoteSource, limits: FetchLimits
+) -> int:
     """Returns how many bytes are left of the limits."""
     whole = {"block_size": 0} if source.scheme == "https" else {}  # in one request, not in ranges
     with file_system.open(file.path, "rb", **whole) as remote, target.open("xb") as local:
@@ -136,7 +138,7 @@ def _copy(file_system: FileSystem, file: RemoteFile, target: Path, left: int, so
     return left
 
 
-def _translated(error: Exception, source: Source) -> TFserveError:
+def _translated(error: Exception, source: RemoteSource) -> TFserveError:
     causes = [*_causes(error)]
     for each in causes:  # fsspec reports every problem of an HTTPS request as a missing file
         if isinstance(each, TFserveError):
@@ -156,7 +158,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _sentence(error: BaseException, source: Source) -> str:
+def _sentence(error: BaseException, source: RemoteSource) -> str:
     """One line, without the query of the address."""
     text = str(error).strip().partition("\n")[0] or type(error).__name__
     return text.replace(source.query, "…")[:300] if source.query else text[:300]

@@ -11,7 +11,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
 
 from tfserve.public_addresses import is_public, literal
-from tfserve.remote_sources import Source, SourceNotPublic, allowed_source
+from tfserve.remote_sources import RemoteSource, SourceNotPublic, allowed_source
 
 CONNECT_TIMEOUT_S = 15.0
 READ_TIMEOUT_S = 60.0
@@ -38,7 +38,7 @@ class PublicResolver(AbstractResolver):
         await self._resolver.close()
 
 
-def client_of(allowed: Sequence[Source]) -> Any:
+def client_of(allowed: Sequence[RemoteSource]) -> Any:
     """What fsspec's HTTP file system calls to make its client."""
 
     async def check(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:

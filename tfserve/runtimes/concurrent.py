@@ -48,7 +48,7 @@ def share(computations: int) -> int:
     return max(1, machine.cores() // computations)
 
 
-class Pool(Forwarding):
+class ModelCopies(Forwarding):
     """Copies of a model that can each compute one request at a time."""
 
     is_shareable = True

@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterator
 
 
-class Table:
+class FlatbufferTable:
     """A table; its fields are numbered in the order of the schema."""
 
     def __init__(self, data: memoryview, at: int) -> None:
@@ -17,7 +17,7 @@ class Table:
         self._at = at
 
     @classmethod
-    def root(cls, data: memoryview) -> Table:
+    def root(cls, data: memoryview) -> FlatbufferTable:
         return cls(data, _number(data, "<I", 0))
 
     def byte(self, field: int) -> int:
@@ -27,15 +27,15 @@ class Table:
     def integer(self, field: int) -> int:
         return self._scalar(field, "<I")
 
-    def table(self, field: int) -> Table | None:
+    def table(self, field: int) -> FlatbufferTable | None:
         at = self._reference(field)
-        return None if at is None else Table(self._data, at)
+        return None if at is None else FlatbufferTable(self._data, at)
 
-    def tables(self, field: int) -> Iterator[Table]:
+    def tables(self, field: int) -> Iterator[FlatbufferTable]:
         """The elements of a vector of tables."""
         begin, count = self._vector(field)
         for at in range(begin, begin + 4 * count, 4):
-            yield Table(self._data, at + _number(self._data, "<I", at))
+            yield FlatbufferTable(self._data, at + _number(self._data, "<I", at))
 
     def octets(self, field: int) -> memoryview:
         """The bytes of a text or of a vector of bytes."""

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from tfserve.errors import Invalid, nearest
-from tfserve.runtimes.interface import Target, find_signature, listed
+from tfserve.runtimes.interface import ResolvedName, find_signature, listed
 from tfserve.tensors.specs import Signature, TensorSpec
 
 OWN_SCOPE = "tfserve_"
@@ -42,7 +42,7 @@ class GraphNames:
             for spec in specs
         }
 
-    def feeds(self, name: str, signature: str) -> Sequence[Target]:
+    def feeds(self, name: str, signature: str) -> Sequence[ResolvedName]:
         """The tensors that take a value given as `name`. Raises `Invalid`."""
         elements = self._elements(name, signature, self._inputs, "input")
         for element in elements:
@@ -50,7 +50,7 @@ class GraphNames:
                 raise Invalid(f"Input {name!r} refers to {element.name!r}, which can't be fed.")
         return [self._target(element) for element in elements]
 
-    def fetches(self, name: str, signature: str) -> Sequence[Target]:
+    def fetches(self, name: str, signature: str) -> Sequence[ResolvedName]:
         """The tensors and operations to fetch for `name`. Raises `Invalid`."""
         return [self._target(each) for each in self._elements(name, signature, self._outputs, "output")]
 
@@ -134,13 +134,13 @@ class GraphNames:
         except KeyError:
             return element
 
-    def _target(self, element: Any) -> Target:
+    def _target(self, element: Any) -> ResolvedName:
         if _is_operation(element):
-            return Target(element.name, None)
+            return ResolvedName(element.name, None)
         if element.name in self._specs:
-            return Target(element.name, self._specs[element.name])
+            return ResolvedName(element.name, self._specs[element.name])
         shape = None if element.shape.rank is None else tuple(-1 if s is None else s for s in element.shape.as_list())
-        return Target(element.name, TensorSpec(element.name, element.dtype.base_dtype.name, shape))
+        return ResolvedName(element.name, TensorSpec(element.name, element.dtype.base_dtype.name, shape))
 
     def _unknown(self, name: str, signature: str, aliases: Aliases, what: str) -> Invalid:
         tensors = [

@@ -13,7 +13,7 @@ import ml_dtypes
 import numpy as np
 
 from tfserve.errors import Overloaded, TFserveError
-from tfserve.models.runtime_reports import Guard, Number
+from tfserve.models.runtime_reports import ConversionGuard, Number
 from tfserve.runtimes import concurrent
 from tfserve.runtimes.interface import Forwarding, OnlyTensorFlowKnows, Runtime
 from tfserve.tensors.specs import Array
@@ -25,12 +25,12 @@ FEW = 16
 
 
 class Guarded(Forwarding):
-    """The same model with a `Guard`. `run` raises `OnlyTensorFlowKnows` for requests that TensorFlow has to answer.
+    """The same model with a `ConversionGuard`. `run` raises `OnlyTensorFlowKnows` for what TensorFlow has to answer.
 
     Every failure counts as such a request too, so that TensorFlow decides whether the model rejects an input.
     """
 
-    def __init__(self, runtime: Runtime, guard: Guard) -> None:
+    def __init__(self, runtime: Runtime, guard: ConversionGuard) -> None:
         super().__init__(runtime)
         self._guard = guard
         self.is_shareable = concurrent.is_shareable(runtime)
@@ -57,7 +57,7 @@ class Guarded(Forwarding):
             raise OnlyTensorFlowKnows(error.message) from error
 
 
-def outside(guard: Guard, inputs: Mapping[str, Array]) -> str | None:
+def outside(guard: ConversionGuard, inputs: Mapping[str, Array]) -> str | None:
     """The first input that TensorFlow has to compute; None when the guard accepts all of them."""
     for name, array in inputs.items():
         if not array.size:

@@ -24,7 +24,7 @@ from tfserve.errors import Invalid
 from tfserve.models import formats
 from tfserve.models.formats import Located
 from tfserve.runtimes import image_spec, protobuf
-from tfserve.runtimes.flatbuffer import Table
+from tfserve.runtimes.flatbuffer import FlatbufferTable
 from tfserve.runtimes.image_spec import ImageSpec
 
 SIDECAR = Path("assets.extra") / "image.json"
@@ -52,22 +52,22 @@ _RGB, _GREY = 1, 2
 _IMAGE_CONTENT, _NORMALIZATION_UNIT, _AXIS_LABELS = 2, 1, 2
 
 
-class Found(NamedTuple):
+class FoundDescription(NamedTuple):
     """A description of images. One that is not `binding` came with a third-party model, and may not match it."""
 
     spec: ImageSpec
     binding: bool
 
 
-def find(model: Located, given: dict[str, Any] | None) -> Found | None:
+def find(model: Located, given: dict[str, Any] | None) -> FoundDescription | None:
     """The deployment's description, completed with the model's own; None if both are missing.
 
     Raises `Invalid`.
     """
     own, where, is_ours = _own(model)
     if given is not None:
-        return Found(image_spec.parse(given, "image", defaults=own), binding=True)
-    return Found(image_spec.parse(own, where), is_ours) if own is not None else None
+        return FoundDescription(image_spec.parse(given, "image", defaults=own), binding=True)
+    return FoundDescription(image_spec.parse(own, where), is_ours) if own is not None else None
 
 
 def sidecar(file: Path) -> Path:
@@ -143,21 +143,21 @@ def of_litert(content: bytes) -> dict[str, Any] | None:
     return found | ({"labels": labels[0]} if labels else {})
 
 
-def _litert_metadata(model: memoryview) -> Table | None:
-    root = Table.root(model)
+def _litert_metadata(model: memoryview) -> FlatbufferTable | None:
+    root = FlatbufferTable.root(model)
     buffers = list(root.tables(4))
     for entry in root.tables(6):
         if entry.text(0) == LITERT_BUFFER:
-            return Table.root(buffers[entry.integer(1)].octets(0))
+            return FlatbufferTable.root(buffers[entry.integer(1)].octets(0))
     return None
 
 
-def _colours(image: Table | None) -> dict[str, Any]:
+def _colours(image: FlatbufferTable | None) -> dict[str, Any]:
     channels = {_RGB: 3, _GREY: 1}.get(image.byte(0) if image is not None else 0)
     return {} if channels is None else {"channels": channels}
 
 
-def _normalization(tensor: Table) -> dict[str, Any]:
+def _normalization(tensor: FlatbufferTable) -> dict[str, Any]:
     for unit in tensor.tables(4):
         options = unit.table(1)
         if unit.byte(0) == _NORMALIZATION_UNIT and options is not None:
@@ -166,7 +166,7 @@ def _normalization(tensor: Table) -> dict[str, Any]:
     return {}
 
 
-def _labels(output: Table, content: bytes) -> list[str]:
+def _labels(output: FlatbufferTable, content: bytes) -> list[str]:
     """The names in the file of labels of an output; the one without a language, if there are several."""
     files = [file for file in output.tables(6) if file.byte(2) == _AXIS_LABELS]
     files.sort(key=lambda file: len(file.octets(3)))

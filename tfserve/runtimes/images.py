@@ -16,9 +16,9 @@ import numpy as np
 from tfserve.errors import Invalid, TFserveError, nearest
 from tfserve.runtimes import concurrent, image_boxes, image_input, image_output, machine, row_walk, state
 from tfserve.runtimes.decoding import decode
-from tfserve.runtimes.image_metadata import Found
+from tfserve.runtimes.image_metadata import FoundDescription
 from tfserve.runtimes.image_spec import ImageSpec
-from tfserve.runtimes.interface import Runtime, Target, add_remark, listed, release_memory, remarks_of
+from tfserve.runtimes.interface import ResolvedName, Runtime, add_remark, listed, release_memory, remarks_of
 from tfserve.tensors.dtypes import DTYPES
 from tfserve.tensors.specs import DEFAULT_SIGNATURE, Array, Signature, TensorSpec
 
@@ -27,7 +27,7 @@ PIXELS = "pixels of image_bytes"
 """The internal signature of decoded images."""
 
 
-def with_files(runtime: Runtime, found: Found | None) -> Runtime:
+def with_files(runtime: Runtime, found: FoundDescription | None) -> Runtime:
     """The same model, with a signature that takes files if it has a description.
 
     Raises `Invalid` when a binding description does not match the model; another one only causes a remark.
@@ -120,10 +120,10 @@ class ImageFiles:
         sizes = np.array([size for _, size in decoded], np.int32).reshape((-1, 2))
         return {"pixels": self._stacked([pixels for pixels, _ in decoded]), "size": sizes}
 
-    def feeds(self, name: str, signature: str) -> Sequence[Target]:
+    def feeds(self, name: str, signature: str) -> Sequence[ResolvedName]:
         return self._own(name, self._files.inputs) if signature == IMAGE_BYTES else self._runtime.feeds(name, signature)
 
-    def fetches(self, name: str, signature: str) -> Sequence[Target]:
+    def fetches(self, name: str, signature: str) -> Sequence[ResolvedName]:
         if signature == IMAGE_BYTES:
             return self._own(name, self._files.outputs)
         return self._runtime.fetches(name, signature)
@@ -142,10 +142,10 @@ class ImageFiles:
 
     # --- inside
 
-    def _own(self, name: str, specs: Sequence[TensorSpec]) -> Sequence[Target]:
+    def _own(self, name: str, specs: Sequence[TensorSpec]) -> Sequence[ResolvedName]:
         for spec in specs:
             if spec.name == name:
-                return [Target(name, spec)]
+                return [ResolvedName(name, spec)]
         names = [spec.name for spec in specs]
         raise Invalid(f"Signature {IMAGE_BYTES!r} has no {name!r}{nearest(name, names)}. Available: {listed(names)}.")
 

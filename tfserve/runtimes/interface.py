@@ -11,7 +11,7 @@ from tfserve.errors import Invalid, nearest
 from tfserve.tensors.specs import DEFAULT_SIGNATURE, Array, Signature, TensorSpec
 
 
-class Target(msgspec.Struct, frozen=True):
+class ResolvedName(msgspec.Struct, frozen=True):
     """What a name refers to, with the runtime's own name for it. An operation has no spec and returns no value."""
 
     name: str
@@ -41,10 +41,10 @@ class Runtime(Protocol):
         Names are those of the signature, or of targets. Shapes and types of the inputs must be right.
         """
 
-    def feeds(self, name: str, signature: str) -> Sequence[Target]:
+    def feeds(self, name: str, signature: str) -> Sequence[ResolvedName]:
         """The inputs that `name` feeds. Raises `Invalid`, which lists the available names."""
 
-    def fetches(self, name: str, signature: str) -> Sequence[Target]:
+    def fetches(self, name: str, signature: str) -> Sequence[ResolvedName]:
         """The outputs that `name` fetches. Raises `Invalid`, which lists the available names."""
 
     def missing(self, inputs: Sequence[str], outputs: Sequence[str], signature: str) -> list[str]:
@@ -67,10 +67,10 @@ class Forwarding:
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], signature: str) -> list[Array | None]:
         return self._runtime.run(inputs, outputs, signature)
 
-    def feeds(self, name: str, signature: str) -> Sequence[Target]:
+    def feeds(self, name: str, signature: str) -> Sequence[ResolvedName]:
         return self._runtime.feeds(name, signature)
 
-    def fetches(self, name: str, signature: str) -> Sequence[Target]:
+    def fetches(self, name: str, signature: str) -> Sequence[ResolvedName]:
         return self._runtime.fetches(name, signature)
 
     def missing(self, inputs: Sequence[str], outputs: Sequence[str], signature: str) -> list[str]:

@@ -78,9 +78,9 @@ class LiteRtModel(SignatureOnly):
         if not self.is_stateful and self._largest_bytes > self._smallest_bytes:
             self._use(_interpreter(self._content, self._threads))
 
-    def narrowed(self, computations: int) -> concurrent.Pool:
+    def narrowed(self, computations: int) -> concurrent.ModelCopies:
         """Each copy has an interpreter, with its own prepared weights."""
-        return concurrent.Pool([self._narrow(concurrent.share(computations)) for _ in range(computations)])
+        return concurrent.ModelCopies([self._narrow(concurrent.share(computations)) for _ in range(computations)])
 
     def _narrow(self, threads: int) -> LiteRtModel:
         twin = copy.copy(self)

@@ -21,7 +21,7 @@ def is_used(session: Any) -> bool:
     return any(each.type == TYPE for each in (*session.get_inputs(), *session.get_outputs()))
 
 
-class Run:
+class BFloat16Run:
     """Called like a session's `run`, for a session with bfloat16 among its inputs or outputs."""
 
     def __init__(self, session: Any) -> None:

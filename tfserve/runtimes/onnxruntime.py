@@ -92,7 +92,7 @@ class OnnxModel(SignatureOnly):
     def __init__(self, kind: str, session: Any, names: Layout, remarks: list[str], *, was_converted: bool) -> None:
         super().__init__(kind, {names.name: names.signature}, was_converted=was_converted)
         self.remarks = remarks
-        self._run = onnx_bfloat16.Run(session) if onnx_bfloat16.is_used(session) else session.run
+        self._run = onnx_bfloat16.BFloat16Run(session) if onnx_bfloat16.is_used(session) else session.run
         self._names = [each.name for each in session.get_outputs()]
         self._smallest: dict[str, Array] = {}
         self._smallest_bytes, self._largest_bytes = sys.maxsize, 0
@@ -124,7 +124,7 @@ class OnnxModel(SignatureOnly):
         session = _session(onnxruntime, self.path, concurrent.share(computations))
         self.files.check()
         twin = copy.copy(self)
-        twin._run = onnx_bfloat16.Run(session) if onnx_bfloat16.is_used(session) else session.run
+        twin._run = onnx_bfloat16.BFloat16Run(session) if onnx_bfloat16.is_used(session) else session.run
         return twin
 
     def _keep(self, given: Mapping[str, Array]) -> None:

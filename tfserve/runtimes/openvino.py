@@ -143,10 +143,10 @@ class OpenVinoModel(SignatureOnly):
             self._use(self._compiled.create_infer_request())
             self._compiled.release_memory()
 
-    def narrowed(self, computations: int) -> concurrent.Pool:
+    def narrowed(self, computations: int) -> concurrent.ModelCopies:
         """A second compiled model, with a stream for each computation. They share its weights."""
         compiled = self.compile_again(computations)
-        return concurrent.Pool([self._on(compiled) for _ in range(computations)])
+        return concurrent.ModelCopies([self._on(compiled) for _ in range(computations)])
 
     def _on(self, compiled: Any) -> OpenVinoModel:
         twin = copy.copy(self)

@@ -39,7 +39,7 @@ class _Assignment(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Plan:
+class RestorePlan:
     """Which tensor of the checkpoint each variable is restored from."""
 
     prefix: str
@@ -76,7 +76,7 @@ class Plan:
         return f"{SCOPE}/all"
 
 
-def make(meta: Any, prefix: str) -> Plan | None:
+def make(meta: Any, prefix: str) -> RestorePlan | None:
     """The plan for a MetaGraphDef whose checkpoint has this prefix; None where its own saver has to restore it."""
     top = {node.name: node for node in meta.graph_def.node}
     saver = top.get(meta.saver_def.restore_op_name)
@@ -92,7 +92,7 @@ def make(meta: Any, prefix: str) -> Plan | None:
         return None
     assigned = {each.key for each in assignments}
     others = {key: type_ for key, type_ in _read_keys(nodes) if key not in assigned}
-    return Plan(prefix, tuple(assignments), tuple(others.items()))
+    return RestorePlan(prefix, tuple(assignments), tuple(others.items()))
 
 
 def resource_of(handle: Any) -> Resource:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from tfserve.errors import Invalid
 from tfserve.models import formats
 from tfserve.runtimes import restore_plan, saved_model_file
-from tfserve.runtimes.restore_plan import Plan, Resource
+from tfserve.runtimes.restore_plan import Resource, RestorePlan
 from tfserve.runtimes.saved_model_file import Tensors
 
 _VARIABLES = frozenset({"VarHandleOp", "VariableV2", "Variable"})
@@ -47,11 +47,11 @@ class SavedModel:
         if not with_hints:
             drop_hints(self._meta)
 
-    def plan(self) -> Plan | None:
+    def plan(self) -> RestorePlan | None:
         """How to restore its variables before its graph is imported; None where its own saver has to do that."""
         return restore_plan.make(self._meta, self._prefix)
 
-    def load(self, session: Any, plan: Plan | None = None, *, allow_unsafe: bool) -> Loaded:
+    def load(self, session: Any, plan: RestorePlan | None = None, *, allow_unsafe: bool) -> Loaded:
         """Imports the graph and restores the variables; without a plan with TensorFlow's own loader.
 
         With `allow_unsafe`, requests may use files, so nothing is left out of the graph.
@@ -61,7 +61,7 @@ class SavedModel:
         tags = list(self._meta.meta_info_def.tags)
         return Loaded(self._loader.load(session, tags, clear_devices=True), self._signatures())
 
-    def _load_with(self, plan: Plan, session: Any, *, allow_unsafe: bool) -> Loaded:
+    def _load_with(self, plan: RestorePlan, session: Any, *, allow_unsafe: bool) -> Loaded:
         """The session must have the graph of the plan already."""
         from tensorflow.python.framework import meta_graph
 
@@ -112,7 +112,7 @@ class SavedModel:
         return any(node.op != "NoOp" or node.input for node in self._meta.graph_def.node if node.name in named)
 
 
-def add_plan(tf: Any, plan: Plan, config: Any) -> None:
+def add_plan(tf: Any, plan: RestorePlan, config: Any) -> None:
     """Adds a plan to the current graph, which is empty; a session with this `config` does not optimize it."""
     definition = tf.compat.v1.GraphDef()
     plan.write_graph(definition)

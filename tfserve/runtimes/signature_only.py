@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tfserve.errors import Invalid, nearest
 from tfserve.runtimes import known_names
-from tfserve.runtimes.interface import OnlyTensorFlowKnows, Target, listed
+from tfserve.runtimes.interface import OnlyTensorFlowKnows, ResolvedName, listed
 from tfserve.runtimes.known_names import KnownNames
 from tfserve.tensors.specs import Signature, TensorSpec
 
@@ -29,11 +29,11 @@ class SignatureOnly:
         self._inputs = {name: _targets(each.takes) for name, each in signatures.items()}
         self._outputs = {name: _targets(each.outputs) for name, each in signatures.items()}
 
-    def feeds(self, name: str, signature: str) -> Sequence[Target]:
+    def feeds(self, name: str, signature: str) -> Sequence[ResolvedName]:
         """The input called `name`. Raises `OnlyTensorFlowKnows`, or `Invalid` if TensorFlow lacks it too."""
         return [self._find(name, self._inputs, signature, "input")]
 
-    def fetches(self, name: str, signature: str) -> Sequence[Target]:
+    def fetches(self, name: str, signature: str) -> Sequence[ResolvedName]:
         """The output called `name`. Raises `OnlyTensorFlowKnows`, or `Invalid` if TensorFlow lacks it too."""
         return [self._find(name, self._outputs, signature, "output")]
 
@@ -49,7 +49,7 @@ class SignatureOnly:
         """Releases its resources by dropping the references."""
         vars(self).clear()
 
-    def _find(self, name: str, known: dict[str, dict[str, Target]], signature: str, what: str) -> Target:
+    def _find(self, name: str, known: dict[str, dict[str, ResolvedName]], signature: str, what: str) -> ResolvedName:
         if signature not in known:
             raise self._unknown(
                 name,
@@ -76,5 +76,5 @@ class SignatureOnly:
         return known_names.read(self.names_folder) if self.names_folder is not None else None
 
 
-def _targets(specs: Iterable[TensorSpec]) -> dict[str, Target]:
-    return {spec.name: Target(spec.name, spec) for spec in specs}
+def _targets(specs: Iterable[TensorSpec]) -> dict[str, ResolvedName]:
+    return {spec.name: ResolvedName(spec.name, spec) for spec in specs}

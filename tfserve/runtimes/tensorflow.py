@@ -44,9 +44,9 @@ from tfserve.runtimes.error_summary import cause
 from tfserve.runtimes.graph_callables import GraphCallable
 from tfserve.runtimes.graph_guard import GraphGuard
 from tfserve.runtimes.graph_names import GraphNames
-from tfserve.runtimes.interface import Target
+from tfserve.runtimes.interface import ResolvedName
 from tfserve.runtimes.known_names import KnownNames
-from tfserve.runtimes.restore_plan import Plan, Resource
+from tfserve.runtimes.restore_plan import Resource, RestorePlan
 from tfserve.runtimes.row_walk import of_tensorflow
 from tfserve.runtimes.saved_model_file import Tensors
 from tfserve.runtimes.saved_model_loader import SavedModel
@@ -150,10 +150,10 @@ class GraphModel:
         twin._callables, twin._lock = OrderedDict(), threading.Lock()
         return twin
 
-    def feeds(self, name: str, signature: str) -> Sequence[Target]:
+    def feeds(self, name: str, signature: str) -> Sequence[ResolvedName]:
         return self._names.feeds(name, signature)
 
-    def fetches(self, name: str, signature: str) -> Sequence[Target]:
+    def fetches(self, name: str, signature: str) -> Sequence[ResolvedName]:
         return self._names.fetches(name, signature)
 
     def missing(self, inputs: Sequence[str], outputs: Sequence[str], signature: str) -> list[str]:
@@ -259,7 +259,7 @@ def _load(
 ) -> GraphModel:  # fmt: skip
     """`path` is where the graph is; it differs from the model's own when Keras has exported it."""
     graph, config, session = tf.Graph(), devices.session_config(tf, **threads), None
-    plan: Plan | None = None
+    plan: RestorePlan | None = None
     try:
         with graph.as_default(), tf.device(device):
             saved = _opened(model, path, with_hints=with_hints)

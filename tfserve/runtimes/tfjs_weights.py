@@ -10,7 +10,7 @@ import numpy as np
 
 from tfserve.errors import Invalid
 from tfserve.models import tfjs
-from tfserve.models.tfjs import Group, ModelJson, Weight
+from tfserve.models.tfjs import ModelJson, Weight, WeightGroup
 from tfserve.tensors.specs import Array
 
 
@@ -25,7 +25,7 @@ def read(file: Path, model: ModelJson) -> dict[str, Array]:
     return found
 
 
-def _arrays(file: Path, group: Group) -> Iterator[tuple[str, Array]]:
+def _arrays(file: Path, group: WeightGroup) -> Iterator[tuple[str, Array]]:
     single = ModelJson(model_topology={}, weights_manifest=[group])
     content = b"".join(path.read_bytes() for path in tfjs.shards(file, single))
     at = 0

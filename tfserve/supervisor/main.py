@@ -33,7 +33,7 @@ from tfserve.supervisor.private_files import UMASK, make_private
 from tfserve.supervisor.processes.child import OWNER, Child, Exit, Role, kill_leftovers, owner_of
 from tfserve.supervisor.self_signed import fingerprint, with_certificate
 from tfserve.supervisor.standby import wait_until_free
-from tfserve.supervisor.web_processes import Service, WebProcess, hold, listen
+from tfserve.supervisor.web_processes import SupervisorService, WebProcess, hold, listen
 
 if TYPE_CHECKING:
     from tfserve.cluster.membership import Membership
@@ -217,14 +217,14 @@ class Supervisor:
     async def run(self) -> int:
         """Returns the exit code."""
         self._take_charge()
-        service: asyncio.Future[Service] = asyncio.get_running_loop().create_future()
+        service: asyncio.Future[SupervisorService] = asyncio.get_running_loop().create_future()
         start_web = partial(WebProcess, self._settings, self._owner, service=service)
         listening = zip(zip(*self._sockets, strict=True), self._members, strict=True)
         web = [start_web(sockets=own, members=members) for own, members in listening]
         # They import their modules while this process imports its own.
         await asyncio.gather(*(process.launched.wait() for process in web))
         parts = await self._begun()
-        offered = Service(
+        offered = SupervisorService(
             parts.api.handle, {GetModels: parts.announcements.everything, GetAccessRules: parts.access.rules}
         )
         service.set_result(offered)

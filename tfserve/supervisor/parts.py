@@ -36,7 +36,7 @@ from tfserve.supervisor.processes.limits import Limiter
 from tfserve.supervisor.processes.workshop import Workshop
 from tfserve.supervisor.this_machine import ThisMachine
 from tfserve.supervisor.uploads import UploadRetention
-from tfserve.supervisor.web_processes import Service, WebProcess
+from tfserve.supervisor.web_processes import SupervisorService, WebProcess
 from tfserve.supervisor.workspaces import Workspaces
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class Parts:
         self.journal.on_taken = lambda: fencing.append(loop.create_task(cluster.fence()))
         self._pruning.append(loop.create_task(self.journal.watch()))
 
-    def serve(self, service: Service) -> None:
+    def serve(self, service: SupervisorService) -> None:
         """Nodes get the same as web processes from now on."""
         if self.cluster is not None:
             self._serving = asyncio.get_running_loop().create_task(self.cluster.serve(service))
@@ -147,8 +147,8 @@ class Parts:
     def _start_batch_process(
         self, settings: Settings, owner: str, on_ready: Callable[[Connection], None]
     ) -> WebProcess:
-        service: asyncio.Future[Service] = asyncio.get_running_loop().create_future()
-        service.set_result(Service(self.api.handle, {GetModels: self.announcements.everything}))
+        service: asyncio.Future[SupervisorService] = asyncio.get_running_loop().create_future()
+        service.set_result(SupervisorService(self.api.handle, {GetModels: self.announcements.everything}))
         return WebProcess(
             settings, owner, sockets=(), service=service,
             program="tfserve.web.batch.process", role=Role.BATCH, on_ready=on_ready,

@@ -86,7 +86,7 @@ def _listening(sock: socket.socket) -> socket.socket:
     return sock
 
 
-class Service(NamedTuple):
+class SupervisorService(NamedTuple):
     """What a web process gets from the supervisor: responses, and the state with which each subscription begins."""
 
     handle: Handler
@@ -103,7 +103,7 @@ class WebProcess:
         *,
         sockets: Sequence[socket.socket],
         members: socket.socket | None = None,
-        service: asyncio.Future[Service],
+        service: asyncio.Future[SupervisorService],
         program: str = "tfserve.web.app",
         role: Role = Role.WEB,
         on_ready: Callable[[Connection], None] | None = None,

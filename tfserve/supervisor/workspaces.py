@@ -33,7 +33,7 @@ from tfserve.supervisor.jobs.dispatcher import Dispatcher
 from tfserve.supervisor.jobs.job import DESTROYED, RESTARTED, STOPPED, Ending, Job
 from tfserve.supervisor.jobs.journal import Journal
 from tfserve.supervisor.jobs.runner import Runner
-from tfserve.supervisor.jobs.scripts import Host, ProcessScripts, ScriptRunner, ThreadScripts
+from tfserve.supervisor.jobs.scripts import ProcessScripts, ScriptRunner, ThreadHost, ThreadScripts
 from tfserve.supervisor.models.announcements import Announcements
 from tfserve.supervisor.models.awake_models import AwakeModels
 from tfserve.supervisor.models.deployment import Deployment
@@ -73,7 +73,7 @@ class Workspaces:
             ReplicaSet, settings=settings, journal=journal, spare=spare, announcements=announcements, changed=changed,
             trials=RuntimeTrials(settings.data_path / "conversions", spare), awake=AwakeModels(settings),
         )  # fmt: skip
-        self._host = Host(spare)
+        self._host = ThreadHost(spare)
         self._by_name: dict[str, Workspace] = {}
         #: names of workspaces that are being created or destroyed
         self._taken: set[str] = set()

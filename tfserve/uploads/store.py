@@ -63,7 +63,7 @@ class DiskReserved(OutOfSpace):
     """The disk has {free} bytes left, and uploads leave {reserve} bytes free. Remove files that you do not need."""
 
 
-class Received(NamedTuple):
+class ReceivedFile(NamedTuple):
     """A file that has arrived, with the checksum if it is known already."""
 
     name: str

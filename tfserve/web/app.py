@@ -56,7 +56,7 @@ from tfserve.web.http.responses import MethodNotAllowed, error_counts, send_erro
 from tfserve.web.http.server import GRACEFUL_S, make_server
 from tfserve.web.http.static_files import IMMUTABLE, Favicon, Static
 from tfserve.web.http.tls import new_loop
-from tfserve.web.predictions.live_models import Models
+from tfserve.web.predictions.live_models import LiveModels
 from tfserve.web.predictions.load import in_flight
 from tfserve.web.supervisor_client import SupervisorClient
 
@@ -78,7 +78,7 @@ class Program:
     def client(self, connection: Connection) -> SupervisorClient:
         return SupervisorClient(connection)
 
-    async def begin(self, line: SupervisorClient, models: Models) -> None:
+    async def begin(self, line: SupervisorClient, models: LiveModels) -> None:
         """Called when the models are known, before the layers are made."""
 
     def layers(self, context: Context, authenticator: Authenticator, limits: TokenLimits) -> Layers:
@@ -128,7 +128,7 @@ async def _serve(
     program: Program, line_socket: socket.socket, listening: list[socket.socket], members: socket.socket | None
 ) -> None:
     settings, membership = load(), Membership.of_environment()
-    models = Models(
+    models = LiveModels(
         timeout_s=settings.predict_timeout_s,
         limit=settings.max_predictions,
         wake=lambda name, in_full: line.ask(WakeModel(workspace=name, in_full=in_full)),
@@ -191,7 +191,7 @@ async def _grpc(
 
 
 async def _handle(
-    program: Program, models: Models, authenticator: Authenticator, message: IpcMessage
+    program: Program, models: LiveModels, authenticator: Authenticator, message: IpcMessage
 ) -> WebCounts | dict[int, int] | None:
     """Handles the requests of the supervisor."""
     match message:

@@ -80,7 +80,7 @@ class Unary:
 
 
 @dataclass(frozen=True)
-class Stream:
+class StreamMethod:
     """Messages in, one or many, and messages out until `answer` is exhausted."""
 
     request: type[Message]
@@ -95,4 +95,4 @@ class Service:
     """A service by its full name, with its methods by theirs."""
 
     name: str
-    methods: Mapping[str, Unary | Stream] = field(default_factory=dict)
+    methods: Mapping[str, Unary | StreamMethod] = field(default_factory=dict)

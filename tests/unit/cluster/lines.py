@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tfserve.cluster.content.digests import Digests
-from tfserve.cluster.content.scan import Found, scan
+from tfserve.cluster.content.scan import ScannedEntry, scan
 from tfserve.ipc.messages import BlobParts, ReadBlobs
 
 
@@ -28,7 +28,7 @@ class Server:
         return BlobParts(data=[self.change(each) for each in parts.data])
 
 
-def scanned(root: Path, records: Path | None = None, **options: Any) -> list[Found]:
+def scanned(root: Path, records: Path | None = None, **options: Any) -> list[ScannedEntry]:
     """As a process that ends afterwards."""
     with contextlib.closing(Digests(records)) as digests:
         return scan(root, digests, **options)

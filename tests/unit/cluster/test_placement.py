@@ -6,19 +6,19 @@ import pytest
 
 from tfserve.errors import Invalid
 from tfserve.ipc.messages import PACK, Demand
-from tfserve.supervisor.cluster.placement import Candidate, choose, for_ray, from_ray, shortage
+from tfserve.supervisor.cluster.placement import CandidateNode, choose, for_ray, from_ray, shortage
 
 GIB = float(2**30)
 SMALL = {"cpu": 4.0, "gpu": 0.0, "memory": 8 * GIB}
 BIG = {"cpu": 64.0, "gpu": 2.0, "memory": 256 * GIB}
 
 
-def machine(name: str, workers: int = 0, total: dict[str, float] | None = None, **free: float) -> Candidate:
+def machine(name: str, workers: int = 0, total: dict[str, float] | None = None, **free: float) -> CandidateNode:
     total = total or SMALL
-    return Candidate(name, total, total | free, workers)
+    return CandidateNode(name, total, total | free, workers)
 
 
-def chosen(demand: Demand, *candidates: Candidate) -> str | None:
+def chosen(demand: Demand, *candidates: CandidateNode) -> str | None:
     return choose(demand, candidates).node
 
 

@@ -23,7 +23,7 @@ from tfserve.ipc.messages import (
     RunScript,
     ScriptEnded,
 )
-from tfserve.models.runtime_reports import Trial
+from tfserve.models.runtime_reports import RuntimeTrial
 from tfserve.supervisor.cluster import shares
 
 LOADED = ModelLoaded(format="x", version=None, signatures={}, warm_up="", memory_bytes=0)
@@ -144,12 +144,12 @@ async def test_each_candidate_finds_what_others_left_in_the_work_folder(tmp_path
 
     async def try_tensorflow(request: Convert) -> Converted:
         written(Path(request.work_folder) / "reference" / "0.npz")
-        return Converted(trial=Trial(runtime="tensorflow", ok=True))
+        return Converted(trial=RuntimeTrial(runtime="tensorflow", ok=True))
 
     async def try_litert(request: Convert) -> Converted:
         assert names(Path(request.work_folder)) == {"reference/0.npz"}
         file = written(Path(request.work_folder) / "litert" / "model.tflite")
-        return Converted(trial=Trial(runtime="litert", ok=True, reason=str(file), path="litert/model.tflite"))
+        return Converted(trial=RuntimeTrial(runtime="litert", ok=True, reason=str(file), path="litert/model.tflite"))
 
     request = Convert(candidate="x", path=str(model), key="k", work_folder=str(work))
     async with machines(tmp_path) as both:

@@ -15,12 +15,12 @@ from tfserve.cluster.content.digests import Digests, Stamp
 from tfserve.cluster.content.errors import UnreadableFile
 from tfserve.cluster.content.scan import without
 from tfserve.cluster.content.trees import BadTree, check, key_of
-from tfserve.ipc.messages import Entry, FileTree
+from tfserve.ipc.messages import ContentEntry, FileTree
 
-FILE = Entry("a", size=1, mode=0o644, digest=b"d" * 32)
+FILE = ContentEntry("a", size=1, mode=0o644, digest=b"d" * 32)
 
 
-def listed(root: Path, **options: object) -> dict[str, Entry]:
+def listed(root: Path, **options: object) -> dict[str, ContentEntry]:
     return {each.entry.path: each.entry for each in scanned(root, **options)}
 
 
@@ -38,7 +38,7 @@ def test_files_and_folders_are_listed_with_size_mode_and_digest(root: Path) -> N
     (root / "graph.pb").chmod(0o750)
     found = listed(root)
     assert list(found) == ["empty", "graph.pb", "variables", "variables/data"]
-    assert found["graph.pb"] == Entry("graph.pb", 5, 0o750, hashlib.sha256(b"graph").digest())
+    assert found["graph.pb"] == ContentEntry("graph.pb", 5, 0o750, hashlib.sha256(b"graph").digest())
     assert not found["empty"].is_file
     assert not found["empty"].is_link
 
@@ -72,7 +72,7 @@ def test_a_link_to_an_allowed_folder_is_followed(root: Path, tmp_path: Path) -> 
 def test_a_link_to_elsewhere_is_not_read(root: Path, tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(b"secret")
     (root / "link").symlink_to(tmp_path / "secret")
-    assert listed(root, roots=[root])["link"] == Entry("link", target=str(tmp_path / "secret"))
+    assert listed(root, roots=[root])["link"] == ContentEntry("link", target=str(tmp_path / "secret"))
 
 
 def test_circular_links_end(root: Path, tmp_path: Path) -> None:
@@ -129,8 +129,8 @@ def test_a_damaged_record_of_digests_is_only_slower(root: Path, tmp_path: Path) 
 
 def test_the_key_changes_with_names_and_contents_only() -> None:
     tree = FileTree(name="3", entries=[FILE])
-    same = FileTree(name="3", entries=[Entry("a", 1, 0o644, b"d" * 32, mtime_ns=5)])
-    others = [FileTree(name="4", entries=[FILE]), FileTree(name="3", entries=[Entry("b", 1, 0o644, b"d" * 32)])]
+    same = FileTree(name="3", entries=[ContentEntry("a", 1, 0o644, b"d" * 32, mtime_ns=5)])
+    others = [FileTree(name="4", entries=[FILE]), FileTree(name="3", entries=[ContentEntry("b", 1, 0o644, b"d" * 32)])]
     assert key_of(tree) == key_of(same)
     assert key_of(tree) not in [key_of(each) for each in others]
 
@@ -141,7 +141,7 @@ def test_the_key_changes_with_names_and_contents_only() -> None:
 )
 def test_a_path_that_leads_out_is_refused(path: str) -> None:
     with pytest.raises(BadTree, match="is not a relative path"):
-        check(FileTree(name="x", entries=[Entry(path, digest=b"d" * 32)]))
+        check(FileTree(name="x", entries=[ContentEntry(path, digest=b"d" * 32)]))
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "/"])
@@ -154,13 +154,13 @@ def test_a_name_that_leads_out_is_refused(name: str) -> None:
     ("entries", "problem"),
     [
         ([FILE, FILE], "occurs twice"),
-        ([Entry("a", target="/etc"), Entry("a/passwd", digest=b"d" * 32)], "which is not a folder"),
-        ([FILE, Entry("a/b/c", digest=b"d" * 32)], "which is not a folder"),
-        ([Entry("a", digest=b"short")], "invalid size or digest"),
-        ([Entry("a", size=-1, digest=b"d" * 32)], "invalid size or digest"),
-        ([Entry("a", mode=0o4755, digest=b"d" * 32)], "invalid target or mode"),
+        ([ContentEntry("a", target="/etc"), ContentEntry("a/passwd", digest=b"d" * 32)], "which is not a folder"),
+        ([FILE, ContentEntry("a/b/c", digest=b"d" * 32)], "which is not a folder"),
+        ([ContentEntry("a", digest=b"short")], "invalid size or digest"),
+        ([ContentEntry("a", size=-1, digest=b"d" * 32)], "invalid size or digest"),
+        ([ContentEntry("a", mode=0o4755, digest=b"d" * 32)], "invalid target or mode"),
     ],
 )
-def test_an_ambiguous_tree_is_refused(entries: list[Entry], problem: str) -> None:
+def test_an_ambiguous_tree_is_refused(entries: list[ContentEntry], problem: str) -> None:
     with pytest.raises(BadTree, match=problem):
         check(FileTree(name="x", entries=entries))

@@ -19,8 +19,8 @@ from tfserve.ipc.messages import (
     GetAccessRules,
     GetHead,
     GetModels,
-    Head,
     HeadChanged,
+    HeadState,
     Message,
     ModelChanged,
     Models,
@@ -63,7 +63,7 @@ class Parts:
         self.web, self._to_web = await pair(self._of_web, self._for_web)
         assert (await self.web.ask(GetAccessRules())).is_required
         assert (await self.web.ask(GetModels())).models == self.models
-        assert await self.web.ask(GetHead()) == Head(url=URL, is_connected=True)
+        assert await self.web.ask(GetHead()) == HeadState(url=URL, is_connected=True)
 
     async def close(self) -> None:
         for each in (self.head, self.web):
@@ -124,7 +124,7 @@ def test_what_the_web_process_asks_reaches_the_head_unless_it_is_away() -> None:
             await parts.web.ask(WakeModel(workspace="m"))
             assert parts.woken == ["m"]
             await parts.relay.disconnected()
-            assert parts.received == [HeadChanged(head=Head(url=URL, is_connected=False))]
+            assert parts.received == [HeadChanged(head=HeadState(url=URL, is_connected=False))]
             with pytest.raises(Unavailable, match="head of the cluster"):
                 await parts.web.ask(WakeModel(workspace="m"))
 
@@ -144,7 +144,7 @@ def test_a_head_that_comes_back_announces_only_differences() -> None:
             assert parts.received == [
                 AccessChanged(rules=RULES),
                 ModelChanged(workspace="new", versions=[new]),
-                HeadChanged(head=Head(url=URL, is_connected=True)),
+                HeadChanged(head=HeadState(url=URL, is_connected=True)),
             ]
             await parts.head.ask(ModelChanged(workspace="m", versions=[new]))
             assert parts.received[-1] == ModelChanged(workspace="m", versions=[new])

@@ -39,9 +39,9 @@ from tfserve.ipc.messages import (
     WakeModel,
 )
 from tfserve.ipc.metrics import WebCounts
-from tfserve.web.predictions.live_models import Models
+from tfserve.web.predictions.live_models import LiveModels
 from tfserve.web.predictions.load import in_flight
-from tfserve.web.predictions.request import Request, Result
+from tfserve.web.predictions.request import PredictionRequest, PredictionResult
 from tfserve.web.supervisor_client import SupervisorClient
 
 DEADLINE_S = 30.0
@@ -68,7 +68,7 @@ class Web:
     """A web process's end of the line: its models are the real ones, and what it was sent can be looked at."""
 
     def __init__(self) -> None:
-        self.models = Models(timeout_s=DEADLINE_S, limit=10_000, wake=self._wake)
+        self.models = LiveModels(timeout_s=DEADLINE_S, limit=10_000, wake=self._wake)
         #: the states and the number of replicas of each version, as often as a model changed
         self.announced: list[list[tuple[str, int]]] = []
         #: while it is not set, nothing that the supervisor asks for is answered
@@ -85,8 +85,8 @@ class Web:
         self.connection = await Connection.open(ours, self._received)
         await self.models.begin((await self.line.ask(GetModels())).models)
 
-    async def predict(self, name: str, *values: float) -> Result:
-        request = Request({"x": np.array([values], np.float32)})
+    async def predict(self, name: str, *values: float) -> PredictionResult:
+        request = PredictionRequest({"x": np.array([values], np.float32)})
         return await self.models.get(name).predict(request)
 
     async def _wake(self, name: str, in_full: bool) -> None:

@@ -10,18 +10,18 @@ import pytest
 
 from tfserve.errors import Invalid
 from tfserve.ipc.messages import DeclaredModel, NewestVersions
-from tfserve.supervisor.declared.attempts import Verdict
+from tfserve.supervisor.declared.attempts import VersionVerdict
 from tfserve.supervisor.declared.selection import select, targets
-from tfserve.supervisor.declared.version_folders import Found, find, fingerprint, folders_above
+from tfserve.supervisor.declared.version_folders import VersionFolders, find, fingerprint, folders_above
 
 
 def chosen(declared: DeclaredModel, versions: list[int], broken: tuple[int, ...] = ()) -> list[int | None] | None:
     """The selected versions, in the order of preference."""
 
-    async def judge(version: int | None, _: Path) -> Verdict:
-        return Verdict.LEAVE if version in broken else Verdict.LOAD
+    async def judge(version: int | None, _: Path) -> VersionVerdict:
+        return VersionVerdict.LEAVE if version in broken else VersionVerdict.LOAD
 
-    found = Found({version: Path(f"/m/{version}") for version in versions})
+    found = VersionFolders({version: Path(f"/m/{version}") for version in versions})
     selected = asyncio.run(select(declared, found, judge))
     return None if selected is None else list(selected)
 

@@ -14,7 +14,7 @@ from tfserve.ipc.messages.cluster import Demand
 from tfserve.supervisor.models.changed_options import changed
 from tfserve.supervisor.models.deployment import Deployment, options_of
 from tfserve.supervisor.this_machine import CannotBeMet, ThisMachine, covers, gpus, unmet
-from tfserve.web.api.json_requests import Reader
+from tfserve.web.api.json_requests import RequestReader
 from tfserve.web.api.workspace.requests import Deploy, Scale, Update
 
 MACHINE = {"cpu": 4.0, "gpu": 1.0, "memory": 8.0 * 2**30}
@@ -22,11 +22,11 @@ MACHINE = {"cpu": 4.0, "gpu": 1.0, "memory": 8.0 * 2**30}
 
 def deploy(**fields: Any) -> ModelOptions:
     body = msgspec.json.encode({"name": "w", "path": "/m", **fields})
-    return Reader(Deploy).read(body, []).options
+    return RequestReader(Deploy).read(body, []).options
 
 
 def update(**fields: Any) -> UpdateJob:
-    return Reader(Update).read(msgspec.json.encode({"name": "w", "path": "/m", **fields}), []).job("/m")
+    return RequestReader(Update).read(msgspec.json.encode({"name": "w", "path": "/m", **fields}), []).job("/m")
 
 
 def test_given_resources_are_kept_as_they_were_given() -> None:
@@ -92,7 +92,7 @@ def test_an_update_keeps_or_changes_them() -> None:
     ],
 )
 def test_a_request_to_scale_says_what_it_wants(fields: dict[str, Any], problem: str) -> None:
-    request = Reader(Scale).read(msgspec.json.encode({"name": "w", **fields}), [])
+    request = RequestReader(Scale).read(msgspec.json.encode({"name": "w", **fields}), [])
     with pytest.raises(Invalid, match=problem):
         request.message("w")
 

@@ -15,7 +15,7 @@ from supervised import DEADLINE_S, Start, Supervised, failure, is_running, until
 from trial_worker import written_saved_model
 
 from tfserve.supervisor.processes import restarts
-from tfserve.web.predictions.request import Request, Result
+from tfserve.web.predictions.request import PredictionRequest, PredictionResult
 
 pytestmark = pytest.mark.slow
 
@@ -50,9 +50,9 @@ async def until_chosen(server: Supervised, text: str) -> dict[str, Any]:
             await asyncio.sleep(0.005)
 
 
-async def predict_other(server: Supervised) -> Result:
+async def predict_other(server: Supervised) -> PredictionResult:
     """A prediction that only TensorFlow can compute."""
-    request = Request({"x": np.array([[1, 2]], np.float32)}, signature="other")
+    request = PredictionRequest({"x": np.array([[1, 2]], np.float32)}, signature="other")
     return await server.web.models.get("w").predict(request)
 
 

@@ -23,7 +23,7 @@ from tfserve.supervisor.models.deployment import Deployment
 from tfserve.supervisor.processes import restarts
 from tfserve.supervisor.processes.launchers import ANYWHERE
 from tfserve.supervisor.processes.worker import Worker
-from tfserve.web.predictions.request import Caller, CallerGone, Request
+from tfserve.web.predictions.request import Caller, CallerGone, PredictionRequest
 
 SOON_S = 0.05
 LATER_S = 1000.0
@@ -195,13 +195,13 @@ async def test_waiting_for_a_wake_is_bounded_by_timeout_and_ends_with_the_client
         monkeypatch.setattr(server.spare, "start_cold", start_later)
         model, caller, inputs = server.web.models.get("w"), Caller(), {"x": np.array([[1, 2]], np.float32)}
         with pytest.raises(TimedOut, match=r"within 0\.01 s"):
-            await model.predict(Request(inputs, timeout_s=0.01))
-        gone = asyncio.ensure_future(model.predict(Request(inputs, caller=caller)))
+            await model.predict(PredictionRequest(inputs, timeout_s=0.01))
+        gone = asyncio.ensure_future(model.predict(PredictionRequest(inputs, caller=caller)))
         await until(lambda: model.in_flight)
         caller.gone()
         with pytest.raises(CallerGone):
             await gone
-        waits = asyncio.ensure_future(model.predict(Request(inputs)))
+        waits = asyncio.ensure_future(model.predict(PredictionRequest(inputs)))
         await until(lambda: model.in_flight)
         may_start.set()
         assert (await waits).version == 1

@@ -20,7 +20,7 @@ from tfserve.ipc.messages import AccessRules, GetAccessRules, GetModels, Message
 from tfserve.supervisor import web_processes
 from tfserve.supervisor.processes import restarts
 from tfserve.supervisor.processes.child import Role, living
-from tfserve.supervisor.web_processes import Service, WebProcess, hold, listen
+from tfserve.supervisor.web_processes import SupervisorService, WebProcess, hold, listen
 
 NO_PYTHON = "/nowhere"
 """As PYTHONHOME it ends every new interpreter before its first line."""
@@ -37,12 +37,12 @@ class Keeper:
 
     def __init__(self, settings: Settings, sock: socket.socket) -> None:
         self.connections: list[Connection] = []
-        self.service: asyncio.Future[Service] = asyncio.get_running_loop().create_future()
+        self.service: asyncio.Future[SupervisorService] = asyncio.get_running_loop().create_future()
         self.process = WebProcess(settings, "owner:1", sockets=[sock], service=self.service)
 
     def begin(self) -> None:
         subscriptions = {GetModels: self._models, GetAccessRules: self._rules}
-        self.service.set_result(Service(self._handle, subscriptions))
+        self.service.set_result(SupervisorService(self._handle, subscriptions))
 
     @property
     def pids(self) -> list[int]:

@@ -16,7 +16,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from tfserve.ipc.messages import BecomeModel, Convert, Converted, Done, IdentifyModel, Message, WorkerReady
-from tfserve.models.runtime_reports import Guard, Trial
+from tfserve.models.runtime_reports import ConversionGuard, RuntimeTrial
 
 TRIALS, TENSORFLOW, CONVERTED = "trials.json", "tensorflow.echo", "converted.echo"
 
@@ -24,7 +24,7 @@ TRIALS, TENSORFLOW, CONVERTED = "trials.json", "tensorflow.echo", "converted.ech
 def written_saved_model(folder: Path, trials: dict[str, dict[str, Any]]) -> Path:
     """A SavedModel with the signatures `serving_default` and `other`; the second one can't be converted.
 
-    `trials` has fields of `Trial` by runtime. `{"dies": True}` kills the process of the trial.
+    `trials` has fields of `RuntimeTrial` by runtime. `{"dies": True}` kills the process of the trial.
     """
     folder.mkdir()
     inputs = {"x": {"dtype": "float32", "shape": [-1, 2]}}
@@ -69,11 +69,11 @@ def response(message: Message) -> Message:
     fields = json.loads((Path(message.path) / TRIALS).read_text())[message.candidate]
     if fields.pop("dies", False):
         os.kill(os.getpid(), signal.SIGKILL)
-    trial = Trial(runtime=message.candidate, **{"ok": True, "compared": 3, **fields})
+    trial = RuntimeTrial(runtime=message.candidate, **{"ok": True, "compared": 3, **fields})
     if trial.ok and message.candidate != "tensorflow":
         shutil.copy(Path(message.path) / CONVERTED, Path(message.work_folder) / f"{message.candidate}.echo")
         trial.path = f"{message.candidate}.echo"
-        trial.guard = Guard(ascii_only=True)
+        trial.guard = ConversionGuard(ascii_only=True)
     return Converted(trial=trial)
 
 

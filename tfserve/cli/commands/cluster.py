@@ -6,11 +6,11 @@ from typing import Any
 
 import click
 
-from tfserve.cli.groups import Group
+from tfserve.cli.groups import CommandGroup
 from tfserve.cli.options import data_dir_option, settings_of
 
 
-@click.group(cls=Group)
+@click.group(cls=CommandGroup)
 def cluster() -> None:
     """Print the join token of a cluster."""
 

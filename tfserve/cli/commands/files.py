@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tfserve.cli.display import Bar, note, show_done, show_json, show_table
-from tfserve.cli.groups import Group
+from tfserve.cli.groups import CommandGroup
 from tfserve.cli.options import workspace_argument
 from tfserve.cli.target import Target, remote, target_options
 
@@ -23,7 +23,7 @@ PAGE = 1000
 LOCAL = click.Path(exists=True, path_type=Path)
 
 
-@click.group(cls=Group)
+@click.group(cls=CommandGroup)
 @target_options
 def files() -> None:
     """List, read, write and delete the files of a workspace."""
@@ -136,7 +136,7 @@ def _say_how_to_continue(client: Client, path: Path, name: str, options: Sequenc
         note(f"`{command}` continues this upload.")
 
 
-@click.group(cls=Group, invoke_without_command=True)
+@click.group(cls=CommandGroup, invoke_without_command=True)
 @target_options
 @click.pass_context
 def uploads(context: click.Context) -> int | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tfserve.access.principals import ASSIGNABLE
-from tfserve.cli.groups import Group
+from tfserve.cli.groups import CommandGroup
 from tfserve.cli.target import Target, complain, reported, target_options
 from tfserve.config import load
 from tfserve.errors import TFserveError
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tfserve.cli.tokens import TokenStore
 
 
-@click.group(cls=Group)
+@click.group(cls=CommandGroup)
 @target_options
 def token() -> None:
     """Create, list, rotate and revoke access tokens.

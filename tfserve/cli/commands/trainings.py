@@ -9,7 +9,7 @@ import click
 
 from tfserve.cli.commands.models import with_path
 from tfserve.cli.display import Bar, note, show_done, show_fields, show_json, show_table
-from tfserve.cli.groups import Group
+from tfserve.cli.groups import CommandGroup
 from tfserve.cli.options import Parameter
 from tfserve.cli.resource_options import RESOURCES
 from tfserve.cli.target import Target, complain, remote, reported, target_options
@@ -155,7 +155,7 @@ def _report(target: Target, task: dict[str, Any]) -> int:
 # --- tfserve trainings
 
 
-@click.group(cls=Group, invoke_without_command=True)
+@click.group(cls=CommandGroup, invoke_without_command=True)
 @target_options
 @click.pass_context
 def trainings(context: click.Context) -> int | None:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from tfserve.cli.display import show_done, show_json, show_table
-from tfserve.cli.groups import Group
+from tfserve.cli.groups import CommandGroup
 from tfserve.cli.options import workspace_argument, workspace_names
 from tfserve.cli.resource_options import RESOURCES
 from tfserve.cli.target import Target, remote, target_options
@@ -16,7 +16,7 @@ COLUMNS = ("name", "state", "queued", "model", "memory")
 MIB = 2**20
 
 
-@click.group(cls=Group, invoke_without_command=True)
+@click.group(cls=CommandGroup, invoke_without_command=True)
 @target_options
 @click.pass_context
 def workspaces(context: click.Context) -> int | None:

@@ -22,7 +22,7 @@ from tfserve.cluster.content.errors import DamagedContent
 from tfserve.cluster.content.scan import digest_of
 from tfserve.cluster.content.threads import in_thread, is_held, locked
 from tfserve.errors import TFserveError
-from tfserve.ipc.messages import Entry
+from tfserve.ipc.messages import ContentEntry
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 READ_BYTES = 1024 * 1024
@@ -41,19 +41,19 @@ class Blobs:
     def path_of(self, digest: bytes) -> Path:
         return self._blobs / digest.hex()[:2] / digest.hex()
 
-    def has(self, entry: Entry) -> bool:
+    def has(self, entry: ContentEntry) -> bool:
         blob = self.path_of(entry.digest)
         with contextlib.suppress(OSError):
             if os.lstat(blob).st_size == entry.size:
                 return True
         return self._verified(entry.digest, blob)
 
-    def missing(self, entries: Iterable[Entry]) -> list[Entry]:
+    def missing(self, entries: Iterable[ContentEntry]) -> list[ContentEntry]:
         """Those whose content is not here, each content once."""
         unique = {each.digest: each for each in entries if each.is_file}
         return [each for each in unique.values() if not self.has(each)]
 
-    def put(self, entry: Entry, data: bytes) -> None:
+    def put(self, entry: ContentEntry, data: bytes) -> None:
         """Adds a whole file. Raises `DamagedContent`, `OSError`."""
         _compare(entry, hashlib.sha256(data).digest())
         blob = self.path_of(entry.digest)
@@ -68,12 +68,12 @@ class Blobs:
             raise
 
     @asynccontextmanager
-    async def partial(self, entry: Entry) -> AsyncIterator[Partial]:
+    async def partial(self, entry: ContentEntry) -> AsyncIterator[Partial]:
         """What has arrived of a file. Other processes that need it wait."""
         async with locked(self._partial / entry.digest.hex()) as descriptor:
             yield Partial(entry, descriptor, self._partial / entry.digest.hex(), self.path_of(entry.digest))
 
-    def drop(self, entries: Iterable[Entry]) -> None:
+    def drop(self, entries: Iterable[ContentEntry]) -> None:
         """Removes what has arrived of these files, and is not in use: neither a part of one nor a whole one stays."""
         for digest in {each.digest for each in entries if each.is_file}:
             with contextlib.suppress(OSError):
@@ -127,7 +127,7 @@ class Blobs:
 class Partial:
     """A file that arrives from its begin to its end, maybe in several attempts."""
 
-    def __init__(self, entry: Entry, descriptor: int, path: Path, blob: Path) -> None:
+    def __init__(self, entry: ContentEntry, descriptor: int, path: Path, blob: Path) -> None:
         self._entry, self._descriptor, self._path, self._blob = entry, descriptor, path, blob
         self._digest = hashlib.sha256()
         self._offset = 0
@@ -168,6 +168,6 @@ class Partial:
         self._offset += len(data)
 
 
-def _compare(entry: Entry, found: bytes) -> None:
+def _compare(entry: ContentEntry, found: bytes) -> None:
     if found != entry.digest:
         raise DamagedContent(path=entry.path, found=found.hex(), expected=entry.digest.hex())

@@ -25,7 +25,7 @@ from tfserve.cluster.content.blobs import Blobs
 from tfserve.cluster.content.errors import DISK_FULL, BadTree, CacheTooSmall, NodeDiskFull
 from tfserve.cluster.content.fetch import Ask, fetch
 from tfserve.cluster.content.threads import in_thread, is_current, is_held, locked, open_lock
-from tfserve.ipc.messages import Entry, FileTree
+from tfserve.ipc.messages import ContentEntry, FileTree
 
 ATTEMPTS = 5
 NOT_LINKABLE = (errno.EMLINK, errno.EPERM, errno.EXDEV, errno.EOPNOTSUPP)
@@ -183,7 +183,7 @@ class _Making:
     def __init__(self, folder: Path, tree: FileTree, blobs: Blobs) -> None:
         self._folder, self._tree, self._blobs = folder, tree, blobs
         self._root = folder / tree.name
-        self._by_digest: dict[bytes, list[Entry]] = {}
+        self._by_digest: dict[bytes, list[ContentEntry]] = {}
         for each in tree.entries:
             if each.is_file:
                 self._by_digest.setdefault(each.digest, []).append(each)
@@ -200,7 +200,7 @@ class _Making:
                 with contextlib.suppress(FileNotFoundError):  # removed meanwhile, so it is fetched again
                     self.link(entries[0])
 
-    def link(self, entry: Entry) -> None:
+    def link(self, entry: ContentEntry) -> None:
         for each in self._by_digest[entry.digest]:
             place, blob = self._root / each.path, self._blobs.path_of(each.digest)
             place.unlink(missing_ok=True)

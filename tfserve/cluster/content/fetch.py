@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from tfserve.cluster.content.blobs import Blobs, Partial
 from tfserve.cluster.content.errors import DamagedContent
 from tfserve.cluster.content.threads import in_thread, whole_in_thread
-from tfserve.ipc.messages import BlobPart, BlobParts, Entry, ReadBlobs
+from tfserve.ipc.messages import BlobPart, BlobParts, ContentEntry, ReadBlobs
 
 CHUNK_BYTES = 1024 * 1024
 BATCH_FILES = 256
@@ -25,7 +25,7 @@ Ask = Callable[[ReadBlobs], Awaitable[BlobParts]]
 
 
 async def fetch(
-    ask: Ask, entries: Iterable[Entry], blobs: Blobs, on_blob: Callable[[Entry], None] | None = None
+    ask: Ask, entries: Iterable[ContentEntry], blobs: Blobs, on_blob: Callable[[ContentEntry], None] | None = None
 ) -> int:
     """Returns how many bytes were received. `on_blob` is called, in a thread, when a content has arrived.
 
@@ -45,7 +45,7 @@ async def fetch(
 
 
 class _Transfer:
-    def __init__(self, ask: Ask, blobs: Blobs, on_blob: Callable[[Entry], None]) -> None:
+    def __init__(self, ask: Ask, blobs: Blobs, on_blob: Callable[[ContentEntry], None]) -> None:
         self.received = 0
         self._ask = ask
         self._blobs = blobs
@@ -53,12 +53,12 @@ class _Transfer:
         self._requests = asyncio.Semaphore(IN_FLIGHT)
         self._files = asyncio.Semaphore(FILES_AT_A_TIME)
 
-    async def fetch_small(self, batch: Sequence[Entry]) -> None:
+    async def fetch_small(self, batch: Sequence[ContentEntry]) -> None:
         async with self._files:
             data = await self._read([BlobPart(each.digest, 0, each.size) for each in batch])
             await whole_in_thread(self._keep, list(zip(batch, data, strict=True)))
 
-    async def fetch_large(self, entry: Entry) -> None:
+    async def fetch_large(self, entry: ContentEntry) -> None:
         async with self._files, self._blobs.partial(entry) as partial:
             if not await whole_in_thread(self._blobs.has, entry):
                 await self._receive(entry, partial)
@@ -66,7 +66,7 @@ class _Transfer:
                 await whole_in_thread(partial.drop)
         await whole_in_thread(self._on_blob, entry)
 
-    async def _receive(self, entry: Entry, partial: Partial) -> None:
+    async def _receive(self, entry: ContentEntry, partial: Partial) -> None:
         offset = await whole_in_thread(partial.resume)
         await self._write_from(offset, entry, partial)
         try:
@@ -78,7 +78,7 @@ class _Transfer:
             await self._write_from(0, entry, partial)
             await whole_in_thread(partial.finish)
 
-    async def _write_from(self, offset: int, entry: Entry, partial: Partial) -> None:
+    async def _write_from(self, offset: int, entry: ContentEntry, partial: Partial) -> None:
         """Requests several pieces at once, and writes them in order."""
         pending: deque[asyncio.Task[list[bytes]]] = deque()
         try:
@@ -103,15 +103,15 @@ class _Transfer:
         self.received += sum(map(len, data))
         return data
 
-    def _keep(self, received: list[tuple[Entry, bytes]]) -> None:
+    def _keep(self, received: list[tuple[ContentEntry, bytes]]) -> None:
         for entry, data in received:
             self._blobs.put(entry, data)
             self._on_blob(entry)
 
 
-def _batches(missing: Sequence[Entry]) -> Iterator[list[Entry]]:
+def _batches(missing: Sequence[ContentEntry]) -> Iterator[list[ContentEntry]]:
     """Small files in groups of about a MiB."""
-    batch: list[Entry] = []
+    batch: list[ContentEntry] = []
     size = 0
     for each in missing:
         if each.size > CHUNK_BYTES:

@@ -16,21 +16,21 @@ from typing import IO
 from tfserve.cluster.content.blobs import Blobs
 from tfserve.cluster.content.errors import BadTree
 from tfserve.cluster.content.trees import check_entries, check_path
-from tfserve.ipc.messages import Entry
+from tfserve.ipc.messages import ContentEntry
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 COPY_BYTES = 1024 * 1024
 
-Listing = Mapping[str, Entry]
+Listing = Mapping[str, ContentEntry]
 
 
 @dataclass(frozen=True)
 class Changes:
     """What has to be put, in this order, and removed, so that a folder becomes like another one."""
 
-    put: list[Entry]
+    put: list[ContentEntry]
     remove: list[str]
 
     def __bool__(self) -> bool:
@@ -65,11 +65,11 @@ def last_writers(base: Listing, ours: Listing, theirs: Listing) -> tuple[Changes
     )
 
 
-def _same(theirs: Entry | None, ours: Entry) -> bool:
+def _same(theirs: ContentEntry | None, ours: ContentEntry) -> bool:
     return theirs is not None and theirs.content == ours.content
 
 
-def _loses(ours: Entry | None, theirs: Entry) -> bool:
+def _loses(ours: ContentEntry | None, theirs: ContentEntry) -> bool:
     return ours is None or (ours.content != theirs.content and ours.mtime_ns <= theirs.mtime_ns)
 
 
@@ -93,7 +93,7 @@ def apply(folder: Path, needed: Changes, blobs: Blobs, *, durably: bool = False)
                 _remove_listed(parent, name)
 
 
-def _counts(put: Sequence[Entry]) -> dict[bytes, int]:
+def _counts(put: Sequence[ContentEntry]) -> dict[bytes, int]:
     counts: dict[bytes, int] = {}
     for each in put:
         counts[each.digest] = counts.get(each.digest, 0) + 1
@@ -108,7 +108,7 @@ class _Source:
     remaining: dict[bytes, int]
     is_durable: bool
 
-    def place(self, entry: Entry, parent: int, name: str) -> None:
+    def place(self, entry: ContentEntry, parent: int, name: str) -> None:
         """Moves the blob, or copies it if it is needed again or the folder is on another file system."""
         blob = self.blobs.path_of(entry.digest)
         self.remaining[entry.digest] -= 1
@@ -136,7 +136,7 @@ def _new_file(parent: int, name: str) -> IO[bytes]:
     return os.fdopen(os.open(name, _NEW_FILE, 0o600, dir_fd=parent), "wb")
 
 
-def _put(parent: int, name: str, entry: Entry, source: _Source) -> None:
+def _put(parent: int, name: str, entry: ContentEntry, source: _Source) -> None:
     if not entry.is_file and not entry.is_link:
         _make_folder(parent, name, entry.mode)
         return
@@ -152,7 +152,7 @@ def _put(parent: int, name: str, entry: Entry, source: _Source) -> None:
     os.rename(aside, name, src_dir_fd=parent, dst_dir_fd=parent)
 
 
-def _place(parent: int, aside: str, entry: Entry, source: _Source) -> None:
+def _place(parent: int, aside: str, entry: ContentEntry, source: _Source) -> None:
     if entry.is_link:
         os.symlink(entry.target, aside, dir_fd=parent)
     else:

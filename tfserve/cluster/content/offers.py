@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from tfserve.cluster.content.digests import Stamp
 from tfserve.cluster.content.errors import ContentChanged, NotOffered, UnreadableFile
-from tfserve.cluster.content.scan import Found
+from tfserve.cluster.content.scan import ScannedEntry
 from tfserve.cluster.content.threads import in_thread
 from tfserve.errors import Invalid
 from tfserve.ipc.messages import BlobPart, BlobParts, ReadBlobs
@@ -20,10 +20,10 @@ class Offers:
     """The offered files of one connection, by digest. Each offer is kept under a name, and replaces the one before."""
 
     def __init__(self) -> None:
-        self._offers: dict[str, dict[bytes, Found]] = {}
+        self._offers: dict[str, dict[bytes, ScannedEntry]] = {}
         self.sent_bytes = 0
 
-    def set(self, name: str, found: Iterable[Found]) -> None:
+    def set(self, name: str, found: Iterable[ScannedEntry]) -> None:
         self._offers[name] = {each.entry.digest: each for each in found if each.entry.is_file}
 
     def withdraw(self, name: str) -> None:
@@ -38,18 +38,18 @@ class Offers:
         self.sent_bytes += sum(map(len, data))
         return BlobParts(data=data)
 
-    def _find(self, digest: bytes) -> Found:
+    def _find(self, digest: bytes) -> ScannedEntry:
         for offer in self._offers.values():
             if (found := offer.get(digest)) is not None:
                 return found
         raise NotOffered
 
 
-def _read_all(files: list[tuple[Found, BlobPart]]) -> list[bytes]:
+def _read_all(files: list[tuple[ScannedEntry, BlobPart]]) -> list[bytes]:
     return [_read(found, part) for found, part in files]
 
 
-def _read(found: Found, part: BlobPart) -> bytes:
+def _read(found: ScannedEntry, part: BlobPart) -> bytes:
     """Only of the very file that was hashed: another one may have its name by now."""
     if part.offset < 0 or part.size < 0 or part.offset + part.size > found.entry.size:
         raise Invalid(f"bytes {part.offset} to {part.offset + part.size} of a file with {found.entry.size} bytes")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tfserve.cluster.content.digests import Digests, Stamp
 from tfserve.cluster.content.errors import ContentChanged, UnreadableFile
-from tfserve.ipc.messages import Entry
+from tfserve.ipc.messages import ContentEntry
 
 FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -28,10 +28,10 @@ ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
-class Found:
+class ScannedEntry:
     """An entry, and the file on this machine."""
 
-    entry: Entry
+    entry: ContentEntry
     path: str
     stamp: Stamp | None = None
 
@@ -49,7 +49,7 @@ def scan(
     roots: Sequence[Path] = (),
     includes: Callable[[str], bool] = lambda _: True,
     with_times: bool = False,
-) -> list[Found]:
+) -> list[ScannedEntry]:
     """Everything at `paths` below the root, sorted by path. Missing paths are left out.
 
     Links are followed into `roots` only. Raises `UnreadableFile`, `ContentChanged`.
@@ -148,18 +148,18 @@ def _with_digest(
     hashed: list[tuple[str, Stamp, bytes]],
     *,
     with_times: bool,
-) -> Found:
+) -> ScannedEntry:
     if place.target:
-        return Found(Entry(path=place.path, target=place.target), place.real)
+        return ScannedEntry(ContentEntry(path=place.path, target=place.target), place.real)
     mode = stat.S_IMODE(place.stat.st_mode) & 0o777
     if stat.S_ISDIR(place.stat.st_mode):
-        return Found(Entry(path=place.path, mode=mode), place.real)
+        return ScannedEntry(ContentEntry(path=place.path, mode=mode), place.real)
     stamp, digest = known.get(place.real, (None, b""))
     if stamp != Stamp.of(place.stat):
         stamp, digest = digest_of(place.real)
         hashed.append((place.real, stamp, digest))
-    entry = Entry(place.path, stamp.size, mode, digest, mtime_ns=stamp.mtime_ns if with_times else 0)
-    return Found(entry, place.real, stamp)
+    entry = ContentEntry(place.path, stamp.size, mode, digest, mtime_ns=stamp.mtime_ns if with_times else 0)
+    return ScannedEntry(entry, place.real, stamp)
 
 
 def digest_of(path: str) -> tuple[Stamp, bytes]:

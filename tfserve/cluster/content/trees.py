@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from tfserve.cluster.content.errors import BadTree
-from tfserve.ipc.messages import Entry, FileTree
+from tfserve.ipc.messages import ContentEntry, FileTree
 
 MAX_PATH_BYTES = 4096
 MAX_NAME_BYTES = 255
@@ -22,12 +22,12 @@ def key_of(tree: FileTree) -> str:
     return hashlib.sha256(msgspec.msgpack.encode((tree.name, entries))).hexdigest()
 
 
-def size_of(entries: Iterable[Entry]) -> int:
+def size_of(entries: Iterable[ContentEntry]) -> int:
     """Bytes of the different contents."""
     return sum({each.digest: each.size for each in entries if each.is_file}.values())
 
 
-def by_path(entries: Iterable[Entry]) -> dict[str, Entry]:
+def by_path(entries: Iterable[ContentEntry]) -> dict[str, ContentEntry]:
     return {each.path: each for each in entries}
 
 
@@ -38,11 +38,11 @@ def check(tree: FileTree) -> None:
     check_entries(tree.entries)
 
 
-def check_entries(entries: list[Entry]) -> None:
+def check_entries(entries: list[ContentEntry]) -> None:
     """Raises `BadTree`."""
     if len(entries) > MAX_ENTRIES:
         raise BadTree(problem=f"it has {len(entries)} entries, at most {MAX_ENTRIES} are allowed")
-    known: dict[str, Entry] = {}
+    known: dict[str, ContentEntry] = {}
     for each in entries:
         check_path(each.path)
         if each.path in known:
@@ -69,7 +69,7 @@ def check_path(path: str) -> None:
         raise BadTree(problem=f"{path[:200]!r} is not a relative path")
 
 
-def _check_above(path: str, known: Mapping[str, Entry]) -> None:
+def _check_above(path: str, known: Mapping[str, ContentEntry]) -> None:
     above, _, _ = path.rpartition("/")
     while above:
         if (entry := known.get(above)) is not None and (entry.is_file or entry.is_link):

@@ -7,7 +7,7 @@ import msgspec
 from tfserve.ipc.messages.base import Message, Request
 
 
-class Entry(msgspec.Struct, frozen=True, array_like=True):
+class ContentEntry(msgspec.Struct, frozen=True, array_like=True):
     """A file, folder or symbolic link. `path` is relative to a root, with slashes; `digest` is the SHA-256 of a file.
 
     A link has a `target` instead, and a folder has neither. `mtime_ns` is 0 where it does not matter.
@@ -38,7 +38,7 @@ class FileTree(Message):
     """What is below a root with the name `name`."""
 
     name: str
-    entries: list[Entry]
+    entries: list[ContentEntry]
 
 
 class BlobPart(msgspec.Struct, frozen=True, array_like=True):
@@ -88,7 +88,7 @@ class ChangeMirror(Request[None]):
     """Puts files, in this order, and then removes paths. Links are never followed."""
 
     name: str
-    put: list[Entry] = []
+    put: list[ContentEntry] = []
     remove: list[str] = []
 
 

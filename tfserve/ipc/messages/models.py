@@ -8,7 +8,7 @@ import msgspec
 
 from tfserve.ipc.messages.base import Message, Request
 from tfserve.ipc.messages.placement import Autoscale, NeededResources
-from tfserve.models.runtime_reports import Guard, Trial
+from tfserve.models.runtime_reports import ConversionGuard, RuntimeTrial
 
 
 class ModelOptions(msgspec.Struct, frozen=True):
@@ -196,7 +196,7 @@ class BecomeModel(Request[ModelLoaded]):
     options: ModelOptions = ModelOptions()
     time_limit_s: float = 60.0
     skip: list[str] = []
-    guard: Guard | None = None
+    guard: ConversionGuard | None = None
     memory_limit_bytes: int = 0
     deployment: int = 0
     path_on_head: str = ""
@@ -269,7 +269,7 @@ class IdentifyModel(Request[str]):
 class Converted(Message):
     """What one candidate was found to be."""
 
-    trial: Trial
+    trial: RuntimeTrial
 
 
 class Convert(Request[Converted]):

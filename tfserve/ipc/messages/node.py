@@ -5,7 +5,7 @@ from __future__ import annotations
 from tfserve.ipc.messages.base import Message, Request
 
 
-class Head(Message):
+class HeadState(Message):
     """Where the head is. `url` is empty before the first connection to it; `is_connected` is false while it is away.
 
     `is_left`: this node is about to stop, so no more requests should be sent to it.
@@ -16,9 +16,9 @@ class Head(Message):
     is_left: bool = False
 
 
-class GetHead(Request[Head]):
+class GetHead(Request[HeadState]):
     """Sent by a web process that starts; from then on it receives `HeadChanged`."""
 
 
 class HeadChanged(Request[None]):
-    head: Head
+    head: HeadState

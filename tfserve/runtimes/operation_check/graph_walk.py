@@ -32,7 +32,7 @@ _CACHES = frozenset({"CacheDataset", "CacheDatasetV2"})
 _MAX_STEPS = 1000
 
 
-class Files(NamedTuple):
+class KnownFiles(NamedTuple):
     """A tensor whose value is known: names of files. `is_checkpoint` is the one that the saver restores from."""
 
     names: tuple[str, ...] = ()
@@ -44,14 +44,14 @@ class _Scope(NamedTuple):
 
     function: str
     nodes: Mapping[str, Any]
-    arguments: Mapping[str, Files | None]
-    fed: Mapping[str, Files]
+    arguments: Mapping[str, KnownFiles | None]
+    fed: Mapping[str, KnownFiles]
 
 
 class GraphWalk:
     """`is_own_file` decides whether a file belongs to the model; `assets` are the tensors that name its assets."""
 
-    def __init__(self, graph: Any, is_own_file: Callable[[str], bool], assets: Mapping[str, Files]) -> None:
+    def __init__(self, graph: Any, is_own_file: Callable[[str], bool], assets: Mapping[str, KnownFiles]) -> None:
         self.findings: list[Finding] = []
         self._table = table()
         self._nodes = {node.name: node for node in graph.node}
@@ -60,11 +60,11 @@ class GraphWalk:
         self._assets = assets
         self._alike = _alternatives(graph.library)
         self._relevant = self._relevant_functions()
-        self._visited: set[tuple[str, tuple[Files | None, ...]]] = set()
+        self._visited: set[tuple[str, tuple[KnownFiles | None, ...]]] = set()
         self._consumers: dict[str, list[Any]] = {}
-        self._variables: dict[str, Files | None] = {}
+        self._variables: dict[str, KnownFiles | None] = {}
 
-    def run(self, names: Iterable[str], fed: Mapping[str, Files] | None = None) -> None:
+    def run(self, names: Iterable[str], fed: Mapping[str, KnownFiles] | None = None) -> None:
         """Visits all operations that these tensors or operations need, while `fed` tensors have those values."""
         scope = _Scope("", self._nodes, {}, fed or {})
         pending, seen = [_operation(name) for name in names], set[str]()
@@ -75,7 +75,7 @@ class GraphWalk:
                 self._visit(scope, node)
                 pending += map(_operation, node.input)
 
-    def call(self, function: str, arguments: tuple[Files | None, ...]) -> None:
+    def call(self, function: str, arguments: tuple[KnownFiles | None, ...]) -> None:
         """Visits all operations of a function and of those that may replace it."""
         for name in (function, *self._alike.get(function, ())):
             key = (name, arguments)
@@ -110,17 +110,17 @@ class GraphWalk:
             files = self._files(scope, inputs[0]) if inputs else None
             return files is not None and files.is_checkpoint
         if node.op in _CACHES:
-            return len(inputs) > 1 and self._files(scope, inputs[1]) == Files(("",))
+            return len(inputs) > 1 and self._files(scope, inputs[1]) == KnownFiles(("",))
         if unsafe.category != READS_FILES or not unsafe.inputs or max(unsafe.inputs) >= len(inputs):
             return False
         return all(self._are_own(self._files(scope, inputs[n])) for n in unsafe.inputs)
 
-    def _are_own(self, files: Files | None) -> bool:
+    def _are_own(self, files: KnownFiles | None) -> bool:
         return files is not None and bool(files.names) and all(map(self._is_own_file, files.names))
 
     # --- which files a tensor names
 
-    def _files(self, scope: _Scope, tensor: str) -> Files | None:
+    def _files(self, scope: _Scope, tensor: str) -> KnownFiles | None:
         for _ in range(_MAX_STEPS):
             if (known := scope.fed.get(_tensor(tensor))) is not None:
                 return known
@@ -130,7 +130,7 @@ class GraphWalk:
                 return scope.arguments.get(name)
             if node.op == "Const":
                 texts = node.attr["value"].tensor.string_val
-                return Files(tuple(str(each, "utf-8", "replace") for each in texts)) if texts else None
+                return KnownFiles(tuple(str(each, "utf-8", "replace") for each in texts)) if texts else None
             inputs = _data(node)
             if node.op == "ReadVariableOp" and not scope.function and inputs:
                 return self._of_variable(_operation(inputs[0]))
@@ -141,13 +141,13 @@ class GraphWalk:
             tensor = inputs[0]
         return None
 
-    def _of_variable(self, name: str) -> Files | None:
+    def _of_variable(self, name: str) -> KnownFiles | None:
         if name not in self._variables:
             self._variables[name] = None  # also while it is being found: a variable may be assigned from itself
             self._variables[name] = self._assigned(name)
         return self._variables[name]
 
-    def _assigned(self, name: str) -> Files | None:
+    def _assigned(self, name: str) -> KnownFiles | None:
         """The files that are assigned to a variable; None if anything else may be."""
         node = self._nodes.get(name)
         if node is None or node.op != "VarHandleOp" or self._shared_names.count(_shared_name(node)) != 1:
@@ -163,7 +163,7 @@ class GraphWalk:
                 found += files.names
             elif not self._only_observes(consumer, lambda each: _operation(each) == name, set()):
                 return None
-        return Files(tuple(found)) if found else None
+        return KnownFiles(tuple(found)) if found else None
 
     def _only_observes(self, node: Any, is_handle: Callable[[str], bool], seen: set[tuple[str, int]]) -> bool:
         """Whether an operation, or the function that it calls, only reads the variable among its inputs."""

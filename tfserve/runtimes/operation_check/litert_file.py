@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
-from tfserve.runtimes.flatbuffer import Table
+from tfserve.runtimes.flatbuffer import FlatbufferTable
 from tfserve.runtimes.operation_check.findings import Finding
 from tfserve.runtimes.operation_check.operations import UNKNOWN, table
 
@@ -27,6 +27,6 @@ def of_file(file: Path) -> list[Finding]:
 
 def _custom_codes(file: Path) -> list[str]:
     try:
-        return [code.text(1) for code in Table.root(memoryview(file.read_bytes())).tables(1)]
+        return [code.text(1) for code in FlatbufferTable.root(memoryview(file.read_bytes())).tables(1)]
     except (ValueError, IndexError, struct.error):
         return []

@@ -47,7 +47,7 @@ class Unsafe(NamedTuple):
         return WHAT[self.category]
 
 
-class Table(NamedTuple):
+class OperationTable(NamedTuple):
     """All operations of TensorFlow: unsafe ones, those that only compute, and those of both that call functions."""
 
     unsafe: dict[str, Unsafe]
@@ -60,7 +60,7 @@ class Table(NamedTuple):
 
 
 @cache
-def table() -> Table:
+def table() -> OperationTable:
     with Path(__file__).with_name("tensorflow_operations.toml").open("rb") as file:
         content = tomllib.load(file)
     computing = frozenset(content.pop("computes")["operations"].split())
@@ -68,7 +68,7 @@ def table() -> Table:
     unsafe = {
         name: _unsafe(category, selects) for category, group in content.items() for name, selects in group.items()
     }
-    return Table(unsafe, computing, calling)
+    return OperationTable(unsafe, computing, calling)
 
 
 def _unsafe(category: str, selects: Any) -> Unsafe:

@@ -18,7 +18,7 @@ from tfserve.models import tfjs
 from tfserve.runtimes import saved_model_file
 from tfserve.runtimes.operation_check import files, messages
 from tfserve.runtimes.operation_check.findings import Finding
-from tfserve.runtimes.operation_check.graph_walk import Files, GraphWalk
+from tfserve.runtimes.operation_check.graph_walk import GraphWalk, KnownFiles
 
 _INIT_SIGNATURE = "__saved_model_init_op"
 _INIT_COLLECTIONS = ("saved_model_main_op", "legacy_init_op", "table_initializer")
@@ -67,12 +67,13 @@ def _of_graph(graph: Any, file: Path) -> list[Finding]:
 
 def _of_meta(meta: Any, folder: Path, file: Path) -> list[Finding]:
     assets = {
-        _tensor(each.tensor_info.name): Files((str(folder / "assets" / each.filename),)) for each in meta.asset_file_def
+        _tensor(each.tensor_info.name): KnownFiles((str(folder / "assets" / each.filename),))
+        for each in meta.asset_file_def
     }
     walk = GraphWalk(meta.graph_def, partial(_is_own, folder=folder, model_file=file), assets)
     walk.run(_initializers(meta), assets)
     if meta.saver_def.restore_op_name:
-        saver = {_tensor(meta.saver_def.filename_tensor_name): Files(is_checkpoint=True)}
+        saver = {_tensor(meta.saver_def.filename_tensor_name): KnownFiles(is_checkpoint=True)}
         walk.run([meta.saver_def.restore_op_name], saver)
     for name, signature in meta.signature_def.items():
         if name != _INIT_SIGNATURE:
@@ -106,7 +107,7 @@ def _tensors(infos: Mapping[str, Any]) -> Iterator[str]:
         yield from filter(None, (info.name, sparse.values, sparse.indices, sparse.dense_shape, *parts))
 
 
-def _object_functions(objects: Any, assets: list[Files]) -> Iterator[tuple[str, tuple[Files | None, ...]]]:
+def _object_functions(objects: Any, assets: list[KnownFiles]) -> Iterator[tuple[str, tuple[KnownFiles | None, ...]]]:
     """The functions that TensorFlow calls when it loads the objects of a SavedModel, with what they capture."""
     nodes = objects.nodes
     called = [child.node_id for node in nodes for child in node.children if child.local_name in _RESOURCE_METHODS]
@@ -119,7 +120,7 @@ def _object_functions(objects: Any, assets: list[Files]) -> Iterator[tuple[str, 
                 yield name, _captured(objects, name, assets)
 
 
-def _captured(objects: Any, function: str, assets: list[Files]) -> tuple[Files | None, ...]:
+def _captured(objects: Any, function: str, assets: list[KnownFiles]) -> tuple[KnownFiles | None, ...]:
     if function not in objects.concrete_functions:
         return ()
     bound = [objects.nodes[n] for n in objects.concrete_functions[function].bound_inputs if n < len(objects.nodes)]

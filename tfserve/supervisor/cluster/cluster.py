@@ -31,7 +31,7 @@ from tfserve.supervisor.cluster.joining import Joining
 from tfserve.supervisor.cluster.local_ray import LocalRay
 from tfserve.supervisor.cluster.nodes import Node, Nodes
 from tfserve.supervisor.cluster.own_address import host_of
-from tfserve.supervisor.cluster.placement import Candidate, amounts, choose, for_ray, shortage
+from tfserve.supervisor.cluster.placement import CandidateNode, amounts, choose, for_ray, shortage
 from tfserve.supervisor.cluster.port import ClusterPort
 from tfserve.supervisor.cluster.ray_environment import of_own_ray, of_running_ray
 from tfserve.supervisor.cluster.ray_process import RayProcess
@@ -41,7 +41,7 @@ from tfserve.supervisor.events import Signal
 from tfserve.supervisor.processes.launchers import Adopted, NoMachine, Placement, Spare, Spares
 from tfserve.supervisor.processes.limits import Limiter
 from tfserve.supervisor.this_machine import CannotBeMet
-from tfserve.supervisor.web_processes import Service
+from tfserve.supervisor.web_processes import SupervisorService
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class Cluster:
         authority = Authority.open(settings.data_path / "cluster")
         self.files = HeadFiles(settings, callers_umask)
         self.authority = authority
-        self.service: asyncio.Future[Service] = asyncio.get_running_loop().create_future()
+        self.service: asyncio.Future[SupervisorService] = asyncio.get_running_loop().create_future()
         #: moves away what a node runs that is about to stop
         self.evacuate: Evacuate | None = None
         self.port = ClusterPort(authority, settings.cluster_host, settings.cluster_port)
@@ -123,7 +123,7 @@ class Cluster:
         await self.port.begin()
         self._ray.begin()
 
-    async def serve(self, service: Service) -> None:
+    async def serve(self, service: SupervisorService) -> None:
         """Nodes get the models from now on, like web processes. Until they are restored, nodes serve what they know."""
         await self._adoption.end()
         self.service.set_result(service)
@@ -188,17 +188,17 @@ class Cluster:
         if candidates and (problem := shortage(demand, count, candidates)):
             raise CannotBeMet(problem)
 
-    def _preferred(self) -> list[Candidate]:
+    def _preferred(self) -> list[CandidateNode]:
         """Those without a reason to avoid them."""
         suspects = {node.name for node in self.nodes if node.is_suspect}
         return [each for each in self._candidates() if each.name not in suspects]
 
-    def _candidates(self) -> list[Candidate]:
+    def _candidates(self) -> list[CandidateNode]:
         ready = [node for node in self.nodes if node.is_ready]
-        found = [Candidate(node.name, node.total, node.free, node.workers) for node in ready]
+        found = [CandidateNode(node.name, node.total, node.free, node.workers) for node in ready]
         if self._settings.head_runs_workers:
             own = self._here.state()
-            found.insert(0, Candidate(own.name, own.resources, own.free, own.workers))
+            found.insert(0, CandidateNode(own.name, own.resources, own.free, own.workers))
         return found
 
     def _place_on(self, name: str, demand: Demand) -> Placement:

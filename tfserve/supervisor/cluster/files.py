@@ -20,7 +20,7 @@ from tfserve.cluster.content.digests import Digests
 from tfserve.cluster.content.fetch import fetch
 from tfserve.cluster.content.mirror import Changes, apply
 from tfserve.cluster.content.offers import Offers
-from tfserve.cluster.content.scan import Found, scan
+from tfserve.cluster.content.scan import ScannedEntry, scan
 from tfserve.cluster.content.threads import in_thread
 from tfserve.config import Settings
 from tfserve.errors import Invalid, OutOfSpace, TFserveError
@@ -28,7 +28,7 @@ from tfserve.ipc.connections import Connection, ConnectionLost, Handler
 from tfserve.ipc.messages import (
     BlobParts,
     ChangeMirror,
-    Entry,
+    ContentEntry,
     FileTree,
     ListMirror,
     Message,
@@ -172,7 +172,7 @@ class WorkerFiles:
             path_map.add(weights, on_node)
         return parameters | {WEIGHTS: on_node}
 
-    def _scanned(self, describe: Callable[[], Share]) -> tuple[Share, list[Found]]:
+    def _scanned(self, describe: Callable[[], Share]) -> tuple[Share, list[ScannedEntry]]:
         """Nothing is found in a folder that all machines see, or that is missing: the worker reports that."""
         share, head = describe(), self.head
         if head.is_shared(share.root) or not share.root.is_dir():
@@ -180,12 +180,12 @@ class WorkerFiles:
         found = scan(share.root, head.digests, paths=share.paths, roots=head.roots, includes=share.includes)
         return share, found
 
-    async def _offer(self, key: str, tree: FileTree, found: list[Found]) -> str:
+    async def _offer(self, key: str, tree: FileTree, found: list[ScannedEntry]) -> str:
         with self.offering(key, found):
             return await self.ask(ProvideTree(key=key, tree=tree))
 
     @contextlib.contextmanager
-    def offering(self, name: str, found: list[Found]) -> Any:
+    def offering(self, name: str, found: list[ScannedEntry]) -> Any:
         """While the block runs, the node may read these files."""
         self._offers.set(name, found)
         try:
@@ -202,13 +202,13 @@ class WorkerFiles:
         self._on_mirror[name] = notify
         await self.ask(WatchMirror(name=name))
 
-    async def list_mirror(self, name: str, without: tuple[str, ...] = ()) -> list[Entry]:
+    async def list_mirror(self, name: str, without: tuple[str, ...] = ()) -> list[ContentEntry]:
         """Raises `BadTree` if the node sends what no folder can have."""
         entries = (await self.ask(ListMirror(name=name, without=list(without)))).entries
         trees.check_entries(entries)
         return entries
 
-    async def change_mirror(self, name: str, changes: Changes, found: list[Found]) -> None:
+    async def change_mirror(self, name: str, changes: Changes, found: list[ScannedEntry]) -> None:
         with self.offering(f"to {name}", found):
             await self.ask(ChangeMirror(name=name, put=changes.put, remove=changes.remove))
 
@@ -222,7 +222,7 @@ class WorkerFiles:
         except OSError as error:
             raise OutOfSpace(cause=f"files of a node can't be written to {folder}: {error.strerror}") from error
 
-    async def receive(self, entries: list[Entry]) -> Blobs:
+    async def receive(self, entries: list[ContentEntry]) -> Blobs:
         """Fetches files that the node has listed."""
         if self._blobs is None:
             blobs = Blobs(self._incoming)

@@ -10,7 +10,7 @@ from tfserve.cluster.content.scan import scan, without
 from tfserve.cluster.content.threads import in_thread
 from tfserve.cluster.content.trees import by_path
 from tfserve.errors import Conflict, NotFound
-from tfserve.ipc.messages import Entry
+from tfserve.ipc.messages import ContentEntry
 from tfserve.supervisor.cluster.files import WorkerFiles
 from tfserve.supervisor.cluster.shares import INCOMPLETE
 
@@ -63,6 +63,6 @@ class SharedFolder:
             self._base = _merged(ours, here.put, here.remove)
 
 
-def _merged(ours: Listing, put: list[Entry], remove: list[str]) -> Listing:
+def _merged(ours: Listing, put: list[ContentEntry], remove: list[str]) -> Listing:
     gone = set(remove)
     return {path: each for path, each in ours.items() if path not in gone} | by_path(put)

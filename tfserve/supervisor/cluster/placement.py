@@ -15,7 +15,7 @@ RAY_NAMES = {"cpu": "CPU", "gpu": "GPU"}
 
 
 @dataclass(frozen=True)
-class Candidate:
+class CandidateNode:
     """A machine that takes workers. Amounts are by the names of `Demand`, memory in bytes."""
 
     name: str
@@ -25,7 +25,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Choice:
+class PlacementChoice:
     """The name of a machine, or else the reason, and whether a machine could `ever`, with nothing else on it."""
 
     node: str | None
@@ -33,21 +33,21 @@ class Choice:
     ever: bool = True
 
 
-def choose(demand: Demand, candidates: Sequence[Candidate]) -> Choice:
+def choose(demand: Demand, candidates: Sequence[CandidateNode]) -> PlacementChoice:
     """The machine for a demand. Raises `Invalid` for amounts that can't be read."""
     needs, named = amounts(demand)
     allowed = [each for each in candidates if named in (None, each.name)]
     if not allowed and named is not None:
         known = ", ".join(each.name for each in candidates) or "none"
-        return Choice(None, f"node {named} is not connected (connected nodes: {known}).", ever=False)
+        return PlacementChoice(None, f"node {named} is not connected (connected nodes: {known}).", ever=False)
     fitting = [each for each in allowed if _fits(needs, each.free)]
     if not fitting:
         ever = any(_fits(needs, each.total) for each in allowed)
-        return Choice(None, _problem(needs, allowed, ever=ever), ever=ever)
-    return Choice(min(fitting, key=lambda each: _order(demand, each)).name)
+        return PlacementChoice(None, _problem(needs, allowed, ever=ever), ever=ever)
+    return PlacementChoice(min(fitting, key=lambda each: _order(demand, each)).name)
 
 
-def shortage(demand: Demand, count: int, candidates: Sequence[Candidate]) -> str:
+def shortage(demand: Demand, count: int, candidates: Sequence[CandidateNode]) -> str:
     """Why these machines could never run `count` processes at a time, even with nothing else on them; empty if so."""
     needs, named = amounts(demand)
     allowed = [each for each in candidates if named in (None, each.name)]
@@ -97,14 +97,14 @@ def _fits(needs: Mapping[str, float], amounts: Mapping[str, float]) -> bool:
     return all(amounts.get(name, 0.0) >= amount for name, amount in needs.items())
 
 
-def _order(demand: Demand, candidate: Candidate) -> tuple[float, ...]:
+def _order(demand: Demand, candidate: CandidateNode) -> tuple[float, ...]:
     """The smallest is chosen: with `spread` the emptiest machine, with `pack` the fullest."""
     siblings = demand.siblings.get(candidate.name, 0)
     sign = -1 if demand.placement == PACK else 1
     return sign * siblings, sign * candidate.workers, -sign * candidate.free.get("cpu", 0.0)
 
 
-def _problem(needs: Mapping[str, float], allowed: Sequence[Candidate], *, ever: bool) -> str:
+def _problem(needs: Mapping[str, float], allowed: Sequence[CandidateNode], *, ever: bool) -> str:
     needed = _shown(needs, needs) or "a process"
     if not allowed:
         return "no node is ready."

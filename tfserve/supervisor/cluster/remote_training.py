@@ -21,7 +21,7 @@ from tfserve.cluster.content.threads import in_thread
 from tfserve.cluster.content.trees import by_path
 from tfserve.errors import OutOfSpace, TFserveError
 from tfserve.ipc.connections import ConnectionLost
-from tfserve.ipc.messages import Entry, JobState, Train, TrainingEnded
+from tfserve.ipc.messages import ContentEntry, JobState, Train, TrainingEnded
 from tfserve.supervisor.cluster import shares
 from tfserve.supervisor.cluster.files import Send, WorkerFiles, asked
 from tfserve.supervisor.cluster.path_map import PathMap
@@ -133,7 +133,7 @@ class RemoteTraining:
             await self._files.bring_back(self._task_folder, Changes(put, remove))
             self._base = {path: each for path, each in self._base.items() if path not in remove} | by_path(put)
 
-    def _is_kept(self, entry: Entry) -> bool:
+    def _is_kept(self, entry: ContentEntry) -> bool:
         return entry.path == self._work.name or entry.path.startswith(f"{self._work.name}/")
 
     # --- after
@@ -164,7 +164,7 @@ class RemoteTraining:
         await in_thread(atomic_files.publish, aside, self._result, umask)
 
 
-def _order(entry: Entry) -> tuple[bool, str]:
+def _order(entry: ContentEntry) -> tuple[bool, str]:
     """A checkpoint comes last, since it refers to other files."""
     return Path(entry.path).name.startswith(CHECKPOINT), entry.path
 
@@ -173,7 +173,7 @@ def _folder_of(path: str) -> str:
     return path.rpartition("/")[0]
 
 
-def _below(folder: str, entry: Entry) -> Entry:
+def _below(folder: str, entry: ContentEntry) -> ContentEntry:
     return replace(entry, path=entry.path.removeprefix(folder))
 
 

@@ -19,7 +19,7 @@ SETTLE_S = 1.0
 UNKNOWN = Fingerprint(0, 0.0)
 
 
-class Verdict(Enum):
+class VersionVerdict(Enum):
     """What to do with a version."""
 
     LOAD = "its files are complete"
@@ -51,7 +51,7 @@ class Attempts:
     def __init__(self) -> None:
         self._by_path: dict[Path, _Attempt] = {}
 
-    async def judge(self, path: Path, declared: DeclaredModel) -> Verdict:
+    async def judge(self, path: Path, declared: DeclaredModel) -> VersionVerdict:
         """Raises `Invalid` if the files can't be read."""
         found = await model_files.in_own_thread(lambda: fingerprint(path), str(path))
         attempt = self._by_path.get(path)
@@ -59,16 +59,16 @@ class Attempts:
             attempt = _Attempt(found, since=time.monotonic(), is_new=attempt is None)
             self._by_path[path] = attempt
         if not attempt.is_settled:
-            return Verdict.WAIT if attempt.is_new else Verdict.COPYING
+            return VersionVerdict.WAIT if attempt.is_new else VersionVerdict.COPYING
         if self.has_failed(path, declared):
-            return Verdict.LEAVE
+            return VersionVerdict.LEAVE
         try:
             located = await model_files.locate(str(path), None, declared.options)
             await model_files.in_own_thread(lambda: check_complete(located), str(path))
         except Invalid as error:
             self.failed(path, declared, error.message)
-            return Verdict.LEAVE
-        return Verdict.LOAD
+            return VersionVerdict.LEAVE
+        return VersionVerdict.LOAD
 
     def failed(self, path: Path, declared: DeclaredModel, reason: str) -> None:
         """It is not loaded again before its files or its declaration change."""

@@ -25,10 +25,10 @@ from tfserve.ipc.messages import (
     Outcome,
     UndeployJob,
 )
-from tfserve.supervisor.declared.attempts import SETTLE_S, Attempts, Verdict
+from tfserve.supervisor.declared.attempts import SETTLE_S, Attempts, VersionVerdict
 from tfserve.supervisor.declared.checks import fixed_versions
-from tfserve.supervisor.declared.selection import Target, select, targets
-from tfserve.supervisor.declared.version_folders import Found, find, folders_above, folders_in
+from tfserve.supervisor.declared.selection import ServedVersion, select, targets
+from tfserve.supervisor.declared.version_folders import VersionFolders, find, folders_above, folders_in
 from tfserve.supervisor.jobs.job import Job
 from tfserve.supervisor.models import model_files
 from tfserve.supervisor.models.deployment import Deployment
@@ -42,7 +42,7 @@ AGAIN_S = 5.0
 Problems = dict[int | None, str]
 
 
-class Host(Protocol):
+class ReconcilerHost(Protocol):
     """What a reconciler needs of the server."""
 
     roots: Sequence[Path]
@@ -71,7 +71,7 @@ class Superseded(Exception):
 class Reconciler:
     """One declared model. Without a declaration it undeploys what was declared before, and ends."""
 
-    def __init__(self, name: str, declared: DeclaredModel | None, host: Host) -> None:
+    def __init__(self, name: str, declared: DeclaredModel | None, host: ReconcilerHost) -> None:
         self.name = name
         self.declared = declared
         #: set while there is nothing to do before the next event
@@ -170,7 +170,7 @@ class Reconciler:
         if chosen and not self.problems:
             await self._remove_all_but({target.workspace for target in chosen})
 
-    async def _find(self, declared: DeclaredModel) -> Found:
+    async def _find(self, declared: DeclaredModel) -> VersionFolders:
         """What there is. The folders are watched first, so that no change goes unnoticed."""
         await self._watch(declared, [])
         found = await model_files.in_own_thread(lambda: find(declared, self._host.roots), declared.path)
@@ -183,15 +183,15 @@ class Reconciler:
             self.problems[None] = f"{declared.path} has no numbered versions"
         return found
 
-    async def _judge(self, version: int | None, path: Path) -> Verdict:
+    async def _judge(self, version: int | None, path: Path) -> VersionVerdict:
         declared = self._required()
         is_serving = any(str(path) == active.path and _serves(active, declared) for active in self._serving())
         if is_serving and not self._attempts.has_failed(path, declared):
-            return Verdict.LOAD
+            return VersionVerdict.LOAD
         verdict = await self._attempts.judge(path, declared)
-        if verdict in (Verdict.WAIT, Verdict.COPYING):
+        if verdict in (VersionVerdict.WAIT, VersionVerdict.COPYING):
             self.wake(SETTLE_S)
-        if verdict in (Verdict.COPYING, Verdict.LEAVE):
+        if verdict in (VersionVerdict.COPYING, VersionVerdict.LEAVE):
             self.problems[version] = self._attempts.reason(path)
         return verdict
 
@@ -204,7 +204,7 @@ class Reconciler:
         )
         self._host.watch(self.name, folders)
 
-    async def _make_true(self, target: Target, declared: DeclaredModel) -> None:
+    async def _make_true(self, target: ServedVersion, declared: DeclaredModel) -> None:
         if target.workspace not in self._workspaces:
             await self._host.create(target.workspace, self.name)
         workspace = self._workspaces[target.workspace]
@@ -231,7 +231,7 @@ class Reconciler:
         if active.options.idle_after_s != expected.idle_after_s:
             await scaling.set_idle_after(expected.idle_after_s)
 
-    async def _deploy(self, workspace: Workspace, target: Target, declared: DeclaredModel) -> Outcome:
+    async def _deploy(self, workspace: Workspace, target: ServedVersion, declared: DeclaredModel) -> Outcome:
         """Deploys, or waits for the same job if it was queued before the server's restart."""
         for job in _pending(workspace):
             if _is(_request(job), target, declared):
@@ -285,7 +285,7 @@ class Reconciler:
         own = self._workspaces.get(self.name)
         return own is not None and own.model.replica_set.active is not None
 
-    def _would_lose_a_version(self, target: Target, declared: DeclaredModel) -> bool:
+    def _would_lose_a_version(self, target: ServedVersion, declared: DeclaredModel) -> bool:
         """Whether a version that is declared by number would be replaced, which could not be loaded elsewhere."""
         own = self._workspaces.get(self.name)
         active = own.model.replica_set.active if own is not None and target.workspace == self.name else None
@@ -325,7 +325,7 @@ def _request(job: Job) -> DeployJob:
     return request
 
 
-def _is(deployed: Deployment | DeployJob, target: Target, declared: DeclaredModel) -> bool:
+def _is(deployed: Deployment | DeployJob, target: ServedVersion, declared: DeclaredModel) -> bool:
     return deployed.path == str(target.path) and _serves(deployed, declared)
 
 

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tfserve.ipc.messages import MAX_SERVED_VERSIONS, DeclaredModel, NewestVersions
-from tfserve.supervisor.declared.attempts import Verdict
+from tfserve.supervisor.declared.attempts import VersionVerdict
 from tfserve.supervisor.declared.checks import default_version, fixed_versions
-from tfserve.supervisor.declared.version_folders import Found
+from tfserve.supervisor.declared.version_folders import VersionFolders
 from tfserve.supervisor.models.announcements import workspace_of
 
 Versions = dict[int | None, Path]
-Judge = Callable[[int | None, Path], Awaitable[Verdict]]
+Judge = Callable[[int | None, Path], Awaitable[VersionVerdict]]
 
 
 @dataclass(frozen=True)
-class Target:
+class ServedVersion:
     """One version, and the workspace that serves it."""
 
     workspace: str
@@ -25,7 +25,7 @@ class Target:
     path: Path
 
 
-async def select(declared: DeclaredModel, found: Found, judge: Judge) -> Versions | None:
+async def select(declared: DeclaredModel, found: VersionFolders, judge: Judge) -> Versions | None:
     """The versions to serve, the newest first. None if files have to settle first.
 
     A version that can't be loaded is replaced by the next older one, unless it was declared by number.
@@ -36,14 +36,14 @@ async def select(declared: DeclaredModel, found: Found, judge: Judge) -> Version
         if version not in fixed and len(selected) >= count:
             continue
         verdict = await judge(version, path)
-        if verdict is Verdict.WAIT:
+        if verdict is VersionVerdict.WAIT:
             return None
-        if verdict is Verdict.LOAD:
+        if verdict is VersionVerdict.LOAD:
             selected[version] = path
     return selected
 
 
-def newest_first(found: Found) -> Iterator[tuple[int | None, Path]]:
+def newest_first(found: VersionFolders) -> Iterator[tuple[int | None, Path]]:
     return iter(sorted(found.versions.items(), key=lambda each: -1 if each[0] is None else each[0], reverse=True))
 
 
@@ -62,15 +62,15 @@ def newest_count(declared: DeclaredModel) -> int:
             return 0
 
 
-def targets(name: str, declared: DeclaredModel, selected: Versions) -> list[Target]:
+def targets(name: str, declared: DeclaredModel, selected: Versions) -> list[ServedVersion]:
     """The workspace of each version. The model's own one serves the default version, which comes last."""
     default = default_version(declared)
     if default is None and selected:
         default = next(iter(selected))
     further = [
-        Target(workspace_of(name, version), version, path)
+        ServedVersion(workspace_of(name, version), version, path)
         for version, path in selected.items()
         if version is not None and version != default
     ]
-    own = [Target(name, default, selected[default])] if default in selected else []
+    own = [ServedVersion(name, default, selected[default])] if default in selected else []
     return [*further, *own]

@@ -22,7 +22,7 @@ MAX_FOLDERS = 1000
 
 
 @dataclass(frozen=True)
-class Found:
+class VersionFolders:
     """The path of each version; None for a model without numbered versions."""
 
     versions: dict[int | None, Path] = field(default_factory=dict)
@@ -36,18 +36,18 @@ class Fingerprint:
     newest: float
 
 
-def find(model: DeclaredModel, roots: Sequence[Path]) -> Found:
+def find(model: DeclaredModel, roots: Sequence[Path]) -> VersionFolders:
     """The versions that exist. Raises `PathRefused`, `Invalid`, `OSError`."""
     folder = Path(model.path)
     real = resolve(model.path, start=Path("/"), roots=roots)
     numbers = _numbers(real) if real.is_dir() else []
     if not numbers and not _needs_versions(model):
-        return Found({None: folder})
+        return VersionFolders({None: folder})
     if not real.is_dir():
         raise Invalid(f"{model.path} is not a folder of numbered versions: it {_what(real)}.")
     if (real / "saved_model.pb").exists() and not _needs_versions(model):
-        return Found({None: folder})
-    return Found({int(name): folder / name for name in numbers})
+        return VersionFolders({None: folder})
+    return VersionFolders({int(name): folder / name for name in numbers})
 
 
 def _needs_versions(model: DeclaredModel) -> bool:

@@ -21,7 +21,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tfserve import __version__
-from tfserve.callback_addresses import CallbackAddresses, CallbackRefused, Target
+from tfserve.callback_addresses import CallbackAddress, CallbackAddresses, CallbackRefused
 from tfserve.config import Settings
 from tfserve.db import callbacks
 from tfserve.db.callbacks import Delivery
@@ -47,7 +47,7 @@ GONE = 410
 """The status with which a receiver refuses further attempts."""
 
 
-class Attempt(NamedTuple):
+class CallbackAttempt(NamedTuple):
     """What came of one attempt. `is_final` if another one would not help."""
 
     status: int | None = None
@@ -134,13 +134,13 @@ class JobCallbacks:
                 return
             await asyncio.sleep(delay_s(due.attempts))
 
-    def _state_after(self, attempt: Attempt, attempts: int) -> str:
+    def _state_after(self, attempt: CallbackAttempt, attempts: int) -> str:
         if attempt.is_accepted:
             return Callback.State.DELIVERED
         is_last = attempt.is_final or attempts >= self._max_attempts
         return Callback.State.FAILED if is_last else Callback.State.WAITING
 
-    async def _attempt(self, job_id: int, due: Delivery) -> Attempt:
+    async def _attempt(self, job_id: int, due: Delivery) -> CallbackAttempt:
         import httpx  # only a server with callbacks needs it
 
         async with self._slots:
@@ -148,16 +148,16 @@ class JobCallbacks:
                 async with asyncio.timeout(TIMEOUT_S):
                     attempt = await self._post(job_id, due)
             except Invalid as refused:
-                attempt = Attempt(error=refused.message, is_final=True)
+                attempt = CallbackAttempt(error=refused.message, is_final=True)
             except TimeoutError:
-                attempt = Attempt(error=f"no response within {TIMEOUT_S:g} s")
+                attempt = CallbackAttempt(error=f"no response within {TIMEOUT_S:g} s")
             except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-                attempt = Attempt(error=f"{type(error).__name__}: {error}"[:MAX_ERROR])
+                attempt = CallbackAttempt(error=f"{type(error).__name__}: {error}"[:MAX_ERROR])
         if not attempt.is_accepted:
             log.warning("the callback of job %s failed (attempt %s): %s", job_id, due.attempts + 1, attempt.error)
         return attempt
 
-    async def _post(self, job_id: int, due: Delivery) -> Attempt:
+    async def _post(self, job_id: int, due: Delivery) -> CallbackAttempt:
         """One request. The body of the response is not read. Raises `Invalid` if the address is not allowed."""
         target = self._addresses.check(due.url)
         address = await self._resolve(target, due.url)
@@ -178,9 +178,9 @@ class JobCallbacks:
         async with client.stream("POST", url, content=due.body, headers=headers, extensions=extensions) as response:
             status = response.status_code
         error = "" if 200 <= status < 300 else f"the receiver responded with status {status}"
-        return Attempt(status, error, is_final=status == GONE)
+        return CallbackAttempt(status, error, is_final=status == GONE)
 
-    async def _resolve(self, target: Target, url: str) -> str:
+    async def _resolve(self, target: CallbackAddress, url: str) -> str:
         """An address of the host that is allowed. Raises `CallbackRefused`, `OSError`."""
         resolve = partial(socket.getaddrinfo, target.host, target.port, type=socket.SOCK_STREAM)
         found = await asyncio.get_running_loop().run_in_executor(self._resolver, resolve)

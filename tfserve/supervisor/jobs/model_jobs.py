@@ -41,7 +41,13 @@ from tfserve.model_job_files import FOLDER, KEPT_REQUEST_BYTES, REQUEST, read_ch
 from tfserve.supervisor.events import Signal
 from tfserve.supervisor.jobs.job import CANCELLED, Job, RunsAfterRestart
 from tfserve.supervisor.jobs.journal import Journal, NotRecorded
-from tfserve.supervisor.jobs.model_run import BatchProcess, Run, StartProcess, TooManyDeferred, TooManyDeferredBytes
+from tfserve.supervisor.jobs.model_run import (
+    BatchProcess,
+    ModelRun,
+    StartProcess,
+    TooManyDeferred,
+    TooManyDeferredBytes,
+)
 from tfserve.supervisor.jobs.token_jobs import TokenJobs
 from tfserve.supervisor.processes.output import JobOutput
 
@@ -72,8 +78,8 @@ class ModelJobs:
         self._token_jobs = token_jobs
         self._start_process = start_process
         self._folder = settings.data_path / FOLDER
-        self._waiting: dict[JobKind, deque[Run]] = {kind: deque() for kind in MODEL_KINDS}
-        self._running: dict[int, Run] = {}
+        self._waiting: dict[JobKind, deque[ModelRun]] = {kind: deque() for kind in MODEL_KINDS}
+        self._running: dict[int, ModelRun] = {}
         self._limits = {JobKind.DEFERRED: MAX_DEFERRED_RUNNING, JobKind.BATCH: settings.batch_workers}
         self._submitting: Counter[str] = Counter()
         #: jobs that have ended since the server began
@@ -119,7 +125,7 @@ class ModelJobs:
             raise
         if recorded.is_new:
             folder = self._folder / request.folder
-            self._put(Run(self._new_job(recorded, request), request.model, folder, request.size))
+            self._put(ModelRun(self._new_job(recorded, request), request.model, folder, request.size))
         else:
             await self._remove(request.folder)
         return recorded
@@ -187,7 +193,7 @@ class ModelJobs:
         if run.saving is None:
             run.saving = asyncio.get_running_loop().create_task(self._save(run))
 
-    async def _save(self, run: Run) -> None:
+    async def _save(self, run: ModelRun) -> None:
         while run.unsaved is not None:
             progress, run.unsaved = run.unsaved, None
             with contextlib.suppress(TFserveError):  # the next progress makes up for it
@@ -230,7 +236,7 @@ class ModelJobs:
 
     # --- the queue
 
-    def _put(self, run: Run, *, first: bool = False) -> None:
+    def _put(self, run: ModelRun, *, first: bool = False) -> None:
         job = run.job
         if job.id not in self.jobs:
             self.jobs[job.id] = job
@@ -257,7 +263,7 @@ class ModelJobs:
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
-    def _startable(self, kind: JobKind) -> list[Run]:
+    def _startable(self, kind: JobKind) -> list[ModelRun]:
         """Those that may start now. One model gets half of the places, so that one that is loading leaves the rest."""
         limit = self._limits[kind]
         of_model = max(1, limit // 2)
@@ -271,7 +277,7 @@ class ModelJobs:
                 found.append(run)
         return found
 
-    async def _run(self, run: Run, line: Connection) -> None:
+    async def _run(self, run: ModelRun, line: Connection) -> None:
         job = run.job
         try:
             outcome = await self._outcome(run, line)
@@ -289,7 +295,7 @@ class ModelJobs:
             self._start_next()
             self._changed.fire()
 
-    async def _outcome(self, run: Run, line: Connection) -> Outcome | None:
+    async def _outcome(self, run: ModelRun, line: Connection) -> Outcome | None:
         """How the job ended; None if the batch process died under it."""
         job = run.job
         try:
@@ -309,7 +315,7 @@ class ModelJobs:
                 await run.saving
             del self._running[job.id]
 
-    async def _after_death(self, run: Run) -> None:
+    async def _after_death(self, run: ModelRun) -> None:
         """Queues the job again, unless it has been interrupted too often without progress."""
         rows = (await asyncio.to_thread(read_checkpoint, run.folder)).rows
         note = partial(model_jobs.interrupted, run.job.id, rows)
@@ -320,7 +326,7 @@ class ModelJobs:
         run.job.started = False
         self._put(run, first=True)
 
-    async def _finish(self, run: Run, outcome: Outcome) -> None:
+    async def _finish(self, run: ModelRun, outcome: Outcome) -> None:
         await self._record(run, outcome=outcome)
         if not run.job.ended.done():
             run.job.ended.set_result(outcome)
@@ -332,7 +338,7 @@ class ModelJobs:
                 await asyncio.to_thread((run.folder / REQUEST).unlink, missing_ok=True)
 
     async def _record(
-        self, run: Run, *, started: bool = False, requeued: bool = False, put_aside: bool = False,
+        self, run: ModelRun, *, started: bool = False, requeued: bool = False, put_aside: bool = False,
         outcome: Outcome | None = None,
     ) -> None:  # fmt: skip
         """Records a step in the life of a job. Returns when it is on disk."""
@@ -348,16 +354,16 @@ class ModelJobs:
 
     # --- parts
 
-    def _run_of(self, row: Row) -> Run:
+    def _run_of(self, row: Row) -> ModelRun:
         request = EncodedRequest(JobKind(row.job.kind), (row.job.request or "{}").encode())
         job = self._job(row.job.pk, request, row.job.attempts)
-        return Run(job, row.model, self._folder / row.folder, row.size)
+        return ModelRun(job, row.model, self._folder / row.folder, row.size)
 
     def _job(self, job_id: int, request: EncodedRequest, attempts: int) -> Job:
         output = JobOutput(self._folder / "no-output", 0)  # only its signal is used
         return Job(id=job_id, number=job_id, request=request, attempts=attempts, output=output)
 
-    def _forget(self, run: Run) -> None:
+    def _forget(self, run: ModelRun) -> None:
         self.jobs.pop(run.job.id, None)
         self._bytes -= run.size
 

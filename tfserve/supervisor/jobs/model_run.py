@@ -35,7 +35,7 @@ StartProcess = Callable[[Callable[[Connection], None]], BatchProcess]
 
 
 @dataclass(eq=False)
-class Run:
+class ModelRun:
     """One job while it waits or runs."""
 
     job: Job

@@ -230,7 +230,7 @@ class ProcessScripts(ScriptRunner):
             self.worker.child.kill_descendants()
 
 
-class Host:
+class ThreadHost:
     """The process in which all thread workspaces run."""
 
     def __init__(self, spare: Spare) -> None:
@@ -264,7 +264,7 @@ class ThreadScripts(ScriptRunner):
 
     can_kill = False
 
-    def __init__(self, key: str, folder: Path, *, host: Host, restarts: Restarts) -> None:
+    def __init__(self, key: str, folder: Path, *, host: ThreadHost, restarts: Restarts) -> None:
         super().__init__(key, folder, restarts)
         self._host = host
         self._pipes: Printer | None = None

@@ -41,8 +41,8 @@ from tfserve.supervisor.jobs.training_run import (
     FolderInUse,
     FolderReserved,
     NotTraining,
-    Run,
     TooManyTasks,
+    TrainingRun,
     done_message,
     make_private,
     new_row,
@@ -92,8 +92,8 @@ class TrainingQueue:
         self._records = TrainingJournal(journal, changed)
         self._examinations = Examinations(spare, settings.root_paths)
         self._callbacks = Callbacks(settings.callback_url, self._delivered)
-        self._waiting: deque[Run] = deque()
-        self._running: dict[str, Run] = {}
+        self._waiting: deque[TrainingRun] = deque()
+        self._running: dict[str, TrainingRun] = {}
         #: folders for which a run is being made
         self._reserved: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -104,7 +104,7 @@ class TrainingQueue:
         return len(self._waiting)
 
     @property
-    def running(self) -> list[Run]:
+    def running(self) -> list[TrainingRun]:
         return list(self._running.values())
 
     # --- what web may ask
@@ -218,7 +218,7 @@ class TrainingQueue:
 
     # --- the queue
 
-    def _put(self, run: Run) -> None:
+    def _put(self, run: TrainingRun) -> None:
         self.jobs[run.job.id] = run.job
         self._waiting.append(run)
         self._in_background(self._report(run))
@@ -230,7 +230,7 @@ class TrainingQueue:
             self._running[run.task_id] = run
             self._in_background(self._run(run))
 
-    async def _run(self, run: Run) -> None:
+    async def _run(self, run: TrainingRun) -> None:
         try:
             await self._records.record(run, started=True)
             run.job.started, run.job.attempts = True, run.job.attempts + 1
@@ -245,7 +245,7 @@ class TrainingQueue:
             self._start_next()
             self._changed.fire()
 
-    async def _train_and_record(self, run: Run) -> None:
+    async def _train_and_record(self, run: TrainingRun) -> None:
         try:
             answer = await self._spare.on_another(run.demand, lambda: self._train(run))
         except EndedEarly:
@@ -260,7 +260,7 @@ class TrainingQueue:
         else:
             await self._trained(run, answer)
 
-    async def _train(self, run: Run) -> TrainingEnded:
+    async def _train(self, run: TrainingRun) -> TrainingEnded:
         worker = await run.take_worker(
             self._spare, lambda reason: self._records.save(run, message=f"waiting: {reason}")
         )
@@ -280,7 +280,7 @@ class TrainingQueue:
             await self._records.settle(run)
             worker.kill("the training is over")
 
-    async def _trained(self, run: Run, answer: TrainingEnded) -> None:
+    async def _trained(self, run: TrainingRun, answer: TrainingEnded) -> None:
         if answer.state == JobState.SUCCEEDED:
             await self._records.save(
                 run, progress=100.0, message=done_message(answer), eta_s=None, metrics=answer.metrics,
@@ -298,7 +298,7 @@ class TrainingQueue:
         else:
             await self._finish(run, outcome)
 
-    async def _deploy_result(self, run: Run, model_path: str) -> None:
+    async def _deploy_result(self, run: TrainingRun, model_path: str) -> None:
         assert run.deploy_to is not None
         try:
             await self._deploy(run.deploy_to, model_path)
@@ -307,7 +307,7 @@ class TrainingQueue:
 
     # --- ends
 
-    async def _end(self, run: Run, ending: Ending) -> None:
+    async def _end(self, run: TrainingRun, ending: Ending) -> None:
         if run in self._waiting:
             self._waiting.remove(run)
             await self._finish(run, run.job.ended_by(ending))
@@ -322,19 +322,19 @@ class TrainingQueue:
             run.job.ended.add_done_callback(lambda _: kill.cancel())
         await asyncio.shield(run.job.ended)
 
-    async def _ended(self, run: Run) -> None:
+    async def _ended(self, run: TrainingRun) -> None:
         """Records that the run was ended from outside."""
         if run.job.ending is STOPPED:
             await self._put_aside(run)
         elif run.job.ending is not None:
             await self._finish(run, run.job.ended_by(run.job.ending))
 
-    async def _put_aside(self, run: Run) -> None:
+    async def _put_aside(self, run: TrainingRun) -> None:
         """For the next start of the server. Does not count as an attempt."""
         await self._records.save(run, worker="", eta_s=None, message="waiting, since the server was stopped")
         await self._records.record(run, put_aside=True)
 
-    async def _after_death(self, run: Run, reason: str, failure: Failure) -> None:
+    async def _after_death(self, run: TrainingRun, reason: str, failure: Failure) -> None:
         """Continues from the last checkpoint, unless it has died too often without a new one."""
         run.worker = None
         if run.moves:
@@ -352,12 +352,12 @@ class TrainingQueue:
         self._in_background(self._report(run))
         self._start_next()
 
-    async def _deaths(self, run: Run) -> int:
+    async def _deaths(self, run: TrainingRun) -> int:
         """How often it has died in a row without a new checkpoint, with this time."""
         epoch = newest_epoch(self._folder(run.task_id) / WORK)
         return await self._journal.insist(partial(training_tasks.died, run.task_id, epoch), f"task {run.task_id}")
 
-    async def _finish(self, run: Run, outcome: Outcome) -> None:
+    async def _finish(self, run: TrainingRun, outcome: Outcome) -> None:
         run.job.output.close()
         fields = {"message": MESSAGES[outcome.state]} if outcome.state in MESSAGES else {}
         await self._records.save(run, worker="", eta_s=None, **fields)
@@ -374,7 +374,7 @@ class TrainingQueue:
 
     # --- parts
 
-    async def _report(self, run: Run) -> None:
+    async def _report(self, run: TrainingRun) -> None:
         """Reports the state of the task to the operator's server."""
         if self._settings.callback_url:
             with contextlib.suppress(TFserveError):  # the next start catches up
@@ -390,11 +390,11 @@ class TrainingQueue:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _find(self, task_id: str) -> Run | None:
+    def _find(self, task_id: str) -> TrainingRun | None:
         return self._running.get(task_id) or next((run for run in self._waiting if run.task_id == task_id), None)
 
     def _folder(self, task_id: str) -> Path:
         return self._settings.data_path / "training" / task_id
 
-    def _run_of(self, row: Row) -> Run:
+    def _run_of(self, row: Row) -> TrainingRun:
         return run_of(row, self._folder(row.task_id), self._settings.max_output_bytes)

@@ -57,7 +57,7 @@ class NotTraining(Conflict):
 
 
 @dataclass(eq=False)
-class Run:
+class TrainingRun:
     """One run of a task while it waits or runs."""
 
     task_id: str
@@ -126,7 +126,7 @@ class Run:
             self.taking.cancel()
 
 
-def run_of(row: Row, folder: Path, max_output_bytes: int) -> Run:
+def run_of(row: Row, folder: Path, max_output_bytes: int) -> TrainingRun:
     """The current run of a task. Its output is appended to that of the runs before, in `folder`."""
     job = Job(
         id=row.job.pk,
@@ -135,7 +135,7 @@ def run_of(row: Row, folder: Path, max_output_bytes: int) -> Run:
         attempts=row.job.attempts,
         output=JobOutput(folder / TASK_OUTPUT, max_output_bytes, appends=True),
     )
-    return Run(row.task_id, row.project_dir, row.train_type, row.parameters, row.deploy_to, job, row.resources)
+    return TrainingRun(row.task_id, row.project_dir, row.train_type, row.parameters, row.deploy_to, job, row.resources)
 
 
 def new_row(task_id: str, request: StartTraining, found: ProjectExamined, *, reported: str | None) -> Row:
@@ -158,7 +158,7 @@ def new_row(task_id: str, request: StartTraining, found: ProjectExamined, *, rep
     )
 
 
-def to_train(run: Run, work_folder: Path, timings: Path) -> Train:
+def to_train(run: TrainingRun, work_folder: Path, timings: Path) -> Train:
     """What its worker is asked to do."""
     return Train(
         job=run.job.number,
@@ -201,5 +201,5 @@ def make_private(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
 
 
-def result_folder(run: Run) -> Path:
+def result_folder(run: TrainingRun) -> Path:
     return results_folder(Path(run.project_dir)) / MODELS / run.task_id

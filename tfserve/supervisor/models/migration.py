@@ -34,7 +34,7 @@ class MovableSet(Protocol):
     def set_choice(self, deployment: Deployment, choice: str) -> None: ...
 
 
-class Migration:
+class RuntimeMigration:
     """Runs one comparison at a time, and the move that may follow."""
 
     def __init__(self, replica_set: MovableSet, trials: RuntimeTrials, *, convert: bool) -> None:

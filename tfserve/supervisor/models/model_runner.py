@@ -44,7 +44,7 @@ class Abandoned(Unavailable):
     """It was ended before the model was ready."""
 
 
-class Stage(Enum):
+class JobStage(Enum):
     """What the running job is doing, which decides how it can be ended."""
 
     NOTHING = "nothing that takes long"
@@ -66,7 +66,7 @@ class ModelRunner:
         self._settings = settings
         self._journal = journal
         self._deadly = DeadlyRequests()
-        self._stage = Stage.NOTHING
+        self._stage = JobStage.NOTHING
         #: whether the running job should end early
         self._is_interrupted = False
         self._work: asyncio.Task[Sequence[Outcome]] | None = None
@@ -102,14 +102,14 @@ class ModelRunner:
     def interrupt(self, _: Job) -> None:
         """Loading is cancelled immediately; everything else is ended after the grace time."""
         self._is_interrupted = True
-        if self._stage == Stage.LOADING and self._work is not None:
+        if self._stage == JobStage.LOADING and self._work is not None:
             self._work.cancel()
 
     def kill(self, because: str) -> None:
         """Ends the running job: its process if it computes, otherwise only its task."""
-        if self._stage == Stage.COMPUTING and self.replica_set.computing is not None:
+        if self._stage == JobStage.COMPUTING and self.replica_set.computing is not None:
             self.replica_set.computing.kill(because)
-        elif self._stage in (Stage.LOADING, Stage.WAITING) and self._work is not None:
+        elif self._stage in (JobStage.LOADING, JobStage.WAITING) and self._work is not None:
             self._work.cancel()
 
     async def _run(self, jobs: Sequence[Job]) -> Sequence[Outcome]:
@@ -132,14 +132,14 @@ class ModelRunner:
                 raise Internal(f"{job.kind} does not change a deployment")
 
     @contextmanager
-    def _in(self, stage: Stage) -> Iterator[None]:
-        if self._is_interrupted and stage == Stage.LOADING:
+    def _in(self, stage: JobStage) -> Iterator[None]:
+        if self._is_interrupted and stage == JobStage.LOADING:
             raise Abandoned
         self._stage = stage
         try:
             yield
         finally:
-            self._stage = Stage.NOTHING
+            self._stage = JobStage.NOTHING
             self.replica_set.computing = None
 
     # --- deploy, update, undeploy
@@ -179,7 +179,7 @@ class ModelRunner:
             version=0, format="", signatures={}, is_declared=is_declared,
         )  # fmt: skip
         try:
-            with self._in(Stage.LOADING):
+            with self._in(JobStage.LOADING):
                 located = await model_files.locate(path, weights, options)
                 new.format = located.format
                 new.located = str(located.path) if weights is None and Path(path) in located.path.parents else ""
@@ -271,11 +271,11 @@ class ModelRunner:
 
     async def _compute(self, jobs: Sequence[Job], *, in_full: bool) -> list[Prediction]:
         replica_set = self.replica_set
-        with self._in(Stage.WAITING):
+        with self._in(JobStage.WAITING):
             replica = (await replica_set.full_replica() if in_full else None) or await replica_set.replica()
         async with replica_set.computing_lock:
             replica_set.computing = replica.worker
-            with self._in(Stage.COMPUTING):
+            with self._in(JobStage.COMPUTING):
                 response = await replica.worker.ask(Predict(requests=[job.request.json for job in jobs]))
         return response.predictions
 

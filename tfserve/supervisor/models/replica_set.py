@@ -23,7 +23,7 @@ from tfserve.supervisor.models.announcements import Announcements
 from tfserve.supervisor.models.awake_models import AwakeModels
 from tfserve.supervisor.models.deployment import Deployment
 from tfserve.supervisor.models.full_runtime import FullModel
-from tfserve.supervisor.models.migration import Migration
+from tfserve.supervisor.models.migration import RuntimeMigration
 from tfserve.supervisor.models.replicas import Replica, start_replica
 from tfserve.supervisor.models.requested_runtime import convert_as_requested
 from tfserve.supervisor.models.restoring import Restoring
@@ -73,7 +73,7 @@ class ReplicaSet:
             down_after_s=settings.autoscale_down_s,
         )  # fmt: skip
         self.sleep = Sleep(self, journal=journal, changed=changed, default_s=settings.idle_after)
-        self._migration = Migration(self, trials, convert=settings.convert)
+        self._migration = RuntimeMigration(self, trials, convert=settings.convert)
         self._full = FullModel(self)
         self._background: set[asyncio.Task[Any]] = set()
         awake.add(self.sleep)

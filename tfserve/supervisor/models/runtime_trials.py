@@ -16,7 +16,15 @@ from tfserve.errors import TFserveError
 from tfserve.ipc.messages import AUTO, Convert, IdentifyModel, Request
 from tfserve.models import fingerprint
 from tfserve.models.formats import Located
-from tfserve.models.runtime_reports import CANDIDATES, NEED_TENSORFLOW, TENSORFLOW, Conversions, Report, Served, Trial
+from tfserve.models.runtime_reports import (
+    CANDIDATES,
+    NEED_TENSORFLOW,
+    TENSORFLOW,
+    Conversions,
+    Report,
+    RuntimeTrial,
+    Served,
+)
 from tfserve.supervisor.models import model_files
 from tfserve.supervisor.processes.launchers import ANYWHERE, FullNode, Spare
 from tfserve.supervisor.processes.worker import Worker, WorkerDied
@@ -117,16 +125,16 @@ class RuntimeTrials:
 
         return await self._spare.on_another(ANYWHERE, ask)
 
-    async def _try(self, request: Convert) -> Trial:
+    async def _try(self, request: Convert) -> RuntimeTrial:
         """Any error of a candidate is the result of its trial. One that is lost with its node is tried again."""
         trial = await self._try_once(request)
         return trial if trial is not None else await self._try_once(request) or _lost(request)
 
-    async def _try_once(self, request: Convert) -> Trial | None:
+    async def _try_once(self, request: Convert) -> RuntimeTrial | None:
         """None if its process was lost with its node."""
         return await self._spare.on_another(ANYWHERE, lambda: self._convert(request))
 
-    async def _convert(self, request: Convert) -> Trial | None:
+    async def _convert(self, request: Convert) -> RuntimeTrial | None:
         if request.candidate in NEED_TENSORFLOW:
             worker = await self._spare.take(needs_tensorflow=True)
         else:
@@ -144,11 +152,11 @@ class RuntimeTrials:
             raise
         except TFserveError as error:
             reason = error.message
-        return Trial(runtime=request.candidate, ok=False, reason=reason)
+        return RuntimeTrial(runtime=request.candidate, ok=False, reason=reason)
 
 
-def _lost(request: Convert) -> Trial:
-    return Trial(runtime=request.candidate, ok=False, reason="its process was lost with its node, twice")
+def _lost(request: Convert) -> RuntimeTrial:
+    return RuntimeTrial(runtime=request.candidate, ok=False, reason="its process was lost with its node, twice")
 
 
 async def _request_once(worker: Worker, request: Request[R]) -> R:

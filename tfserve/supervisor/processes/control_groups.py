@@ -21,7 +21,7 @@ _THREADS_PER_PROCESS = 64
 """The kernel counts threads. TensorFlow and its libraries have some dozens in a process."""
 
 
-class Group:
+class ControlGroup:
     """The group of one worker."""
 
     def __init__(self, folder: Path) -> None:
@@ -67,7 +67,7 @@ class ControlGroups:
             return None
         return cls(folder)
 
-    def add(self, pid: int, limits: Limits) -> Group | None:
+    def add(self, pid: int, limits: Limits) -> ControlGroup | None:
         """A group for a process with these limits; None if it can't be made."""
         folder = self._folder / f"tfserve-worker-{os.getpid()}-{next(self._numbers)}"
         try:
@@ -83,7 +83,7 @@ class ControlGroups:
             with contextlib.suppress(OSError):
                 folder.rmdir()
             return None
-        return Group(folder)
+        return ControlGroup(folder)
 
 
 def _move_own_processes(folder: Path) -> None:

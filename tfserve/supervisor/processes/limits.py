@@ -27,7 +27,7 @@ from tfserve.errors import Invalid
 from tfserve.ipc.messages import Limits
 from tfserve.sizes import show
 from tfserve.supervisor.processes import tree_usage
-from tfserve.supervisor.processes.control_groups import ControlGroups, Group
+from tfserve.supervisor.processes.control_groups import ControlGroup, ControlGroups
 
 log = logging.getLogger(__name__)
 
@@ -192,7 +192,7 @@ class Limiter:
                 _end(each.child, Exceeded("disk limit", folder.bytes, limit))
 
 
-def _check(watched: _Watched, used: tree_usage.Usage) -> float:
+def _check(watched: _Watched, used: tree_usage.ResourceUsage) -> float:
     """Ends a worker that exceeds a limit; otherwise returns after how many seconds it could do so."""
     limits, child = watched.limits, watched.child
     if limits.processes and used.processes > limits.processes:
@@ -212,7 +212,7 @@ def _end(child: Limited, exceeded: Exceeded) -> None:
     child.kill(exceeded.sentence)
 
 
-def _of_group(group: Group, limits: Limits) -> Exceeded | None:
+def _of_group(group: ControlGroup, limits: Limits) -> Exceeded | None:
     """Whether the kernel ended the processes of a group, which is removed."""
     try:
         if group.kills():

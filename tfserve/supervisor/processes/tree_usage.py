@@ -13,7 +13,7 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass
-class Usage:
+class ResourceUsage:
     """Of a process and its descendants. `memory_bytes` counts memory that forked processes share once for each."""
 
     memory_bytes: int = 0
@@ -24,7 +24,7 @@ class Usage:
         return len(self.pids)
 
 
-def measure(roots: Iterable[int]) -> dict[int, Usage]:
+def measure(roots: Iterable[int]) -> dict[int, ResourceUsage]:
     """The usage of each process and its descendants."""
     children = defaultdict[int, list[int]](list)
     for name in os.listdir("/proc"):  # noqa: PTH208 - 200 times a second faster than Path
@@ -35,8 +35,8 @@ def measure(roots: Iterable[int]) -> dict[int, Usage]:
     return {root: _of(root, children) for root in roots}
 
 
-def _of(root: int, children: dict[int, list[int]]) -> Usage:
-    found, pending = Usage(), [root]
+def _of(root: int, children: dict[int, list[int]]) -> ResourceUsage:
+    found, pending = ResourceUsage(), [root]
     while pending:
         pid = pending.pop()
         pending += children.get(pid, [])

@@ -19,7 +19,7 @@ from tfserve.training.dataset.layouts import (
     voc_boxes,
     yolo_boxes,
 )
-from tfserve.training.dataset.layouts.attempts import Attempt, Reader
+from tfserve.training.dataset.layouts.attempts import LayoutAttempt, LayoutReader
 from tfserve.training.dataset.layouts.image_index import ImageIndex
 from tfserve.training.dataset.layouts.parts import own_split
 from tfserve.training.dataset.search import Labelled, Search
@@ -64,7 +64,7 @@ def _read(search: Search) -> Annotations | None:
         partial(voc_boxes.read, search, files, index), partial(labelme_boxes.read, search, index),
         partial(box_tables.read, search, index),
     ]  # fmt: skip
-    attempted = [attempts.attempted(search, Reader(read, _usable)) for read in readers]
+    attempted = [attempts.attempted(search, LayoutReader(read, _usable)) for read in readers]
     given = [each for each in attempted if each is not None]
     if not given:
         return None
@@ -86,7 +86,7 @@ def _usable(found: Annotations) -> int:
     return sum(bool(each.boxes) for each in found.marked)
 
 
-def _is_sound(attempt: Attempt[Annotations], most: int) -> bool:
+def _is_sound(attempt: LayoutAttempt[Annotations], most: int) -> bool:
     """Whether most of its images are there and most of its boxes readable, and no other has twice as many images."""
     found, usable = attempt.found, attempt.usable
     boxes = sum(len(each.boxes) for each in found.marked)
@@ -98,7 +98,7 @@ def _is_sound(attempt: Attempt[Annotations], most: int) -> bool:
     )
 
 
-def _about(other: Attempt[Annotations], chosen: Annotations) -> str:
+def _about(other: LayoutAttempt[Annotations], chosen: Annotations) -> str:
     """A remark about annotations that are not used; empty if they have no boxes and nothing else to report."""
     found = other.found
     if other.usable:

@@ -16,7 +16,7 @@ from tfserve.training.dataset.dataset_index import ImageFile
 from tfserve.training.dataset.image_reading import Bad
 from tfserve.training.dataset.labels import LabelsInfo
 from tfserve.training.dataset.layouts import class_names, groups, polygons, recognise, upright
-from tfserve.training.dataset.layouts.class_names import Names
+from tfserve.training.dataset.layouts.class_names import ClassNames
 from tfserve.training.dataset.layouts.recognise import Segmented
 from tfserve.training.dataset.mask_values import Meaning
 from tfserve.training.dataset.masks import MaskProperties
@@ -143,7 +143,7 @@ class _Files:
     def _name(
         self,
         images_with: Counter[int],
-        names: Names | None,
+        names: ClassNames | None,
         meaning: Meaning,
         properties: Mapping[Path, MaskProperties],
     ) -> None:
@@ -183,7 +183,7 @@ class _Files:
         if instance_masks.suspected({path: mask.values for path, mask in properties.items()}):
             self._search.remarks.append(instance_masks.REMARK)
 
-    def _check_names(self, values: list[int], names: Names, name_of: Mapping[int, str]) -> None:
+    def _check_names(self, values: list[int], names: ClassNames, name_of: Mapping[int, str]) -> None:
         search = self._search
         search.problems += names.problems
         if not names.is_ours or names.problems:
@@ -200,7 +200,7 @@ class _Files:
             if value and value not in name_of
         ]
 
-    def _check_values(self, values: list[int], mask_count: int, names: Names | None) -> None:
+    def _check_values(self, values: list[int], mask_count: int, names: ClassNames | None) -> None:
         search = self._search
         if mask_count and len(values) < MIN_VALUES:
             search.problems.append(

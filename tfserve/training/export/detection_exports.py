@@ -24,10 +24,10 @@ from tfserve.training.dataset.decoded_images import Store
 from tfserve.training.dataset.splitting import spread
 from tfserve.training.export import exports, graph_images, held_out_images, signatures
 from tfserve.training.export.constant_model import ConstantModel
-from tfserve.training.export.exports import Export, Tolerance
+from tfserve.training.export.exports import Export, ExportTolerance
 from tfserve.training.export.litert_metadata import with_metadata
 from tfserve.training.fit.detector import as_function
-from tfserve.training.recipes.run import Run
+from tfserve.training.recipes.run import RecipeRun
 from tfserve.training.report.detection_metrics import iou
 
 NAMES = ("boxes", "scores", "labels", "count")
@@ -38,12 +38,12 @@ CLEAR = 0.3
 """Boxes with a lower score are not compared: a tiny difference decides whether they are there at all."""
 SAME_IOU, SAME_IOU_QUANTIZED = 0.8, 0.5
 """Eight bits move the sides of boxes by a few percent; what matters then is whether mAP50 would change."""
-EXACT, DECODED, QUANTIZED = Tolerance(0.97, 0.02), Tolerance(0.9, 0.2), Tolerance(0.9, 0.3)
+EXACT, DECODED, QUANTIZED = ExportTolerance(0.97, 0.02), ExportTolerance(0.9, 0.2), ExportTolerance(0.9, 0.3)
 
 Outputs = Mapping[str, Array]
 
 
-def export(run: Run, network: Any, pictures: Store, learnt: Array, measured: Array) -> list[Export]:
+def export(run: RecipeRun, network: Any, pictures: Store, learnt: Array, measured: Array) -> list[Export]:
     """All forms, tried on `measured` images. The first is the SavedModel, which every result needs."""
     with exports.stage(run.clock, "SavedModel"):
         trial = _exported(run, network, pictures, spread(measured, MAX_TRIED))
@@ -53,7 +53,7 @@ def export(run: Run, network: Any, pictures: Store, learnt: Array, measured: Arr
     return trial.results
 
 
-def _exported(run: Run, network: Any, pictures: Store, tried: Array) -> exports.Trial:
+def _exported(run: RecipeRun, network: Any, pictures: Store, tried: Array) -> exports.ExportTrial:
     labels = run.findings.labels
     folder = run.aside / exports.SAVED_MODEL
     signatures.save(network, signatures.Detector(network, labels, run.image()), folder)
@@ -63,7 +63,7 @@ def _exported(run: Run, network: Any, pictures: Store, tried: Array) -> exports.
     inputs = [image[np.newaxis] for image in pictures.batch(tried).astype(np.float32)]
     compute = as_function(network)
     expected = [_packed(compute(each)) for each in inputs]
-    trial = exports.Trial(run.aside, inputs, expected, image=run.image(), compare=compare)
+    trial = exports.ExportTrial(run.aside, inputs, expected, image=run.image(), compare=compare)
     trial.add("SavedModel", exports.SAVED_MODEL, _saved_model("serving_default"), tolerance=EXACT)
     files = [graph_images.as_tensor(data, run.background) for data in originals]
     sides = [_sides(run.findings.images[index]) for index in tried]
@@ -98,7 +98,7 @@ def compare(given: Sequence[Array], expected: Sequence[Array], *, same_iou: floa
 # --- one form each
 
 
-def _add_small_forms(run: Run, trial: exports.Trial, network: Any, examples: Array) -> None:
+def _add_small_forms(run: RecipeRun, trial: exports.ExportTrial, network: Any, examples: Array) -> None:
     with ConstantModel(network, partial(network, training=False), batch=1) as source:
         with exports.stage(run.clock, "LiteRT"):
             trial.add("LiteRT", "model.tflite", _litert(partial(_with_floats, source), run.card()), tolerance=EXACT)

@@ -29,7 +29,7 @@ from tfserve.training.atomic_files import is_disk_full
 from tfserve.training.dataset import project_folders
 from tfserve.training.export.constant_model import ConstantModel
 from tfserve.training.export.litert_metadata import with_metadata
-from tfserve.training.fit.timing import Clock, Stage
+from tfserve.training.fit.timing import Clock, TimedStage
 
 SAVED_MODEL = "saved_model"
 KERAS_FILE = project_folders.KERAS_FILE
@@ -68,17 +68,17 @@ class Export(msgspec.Struct, kw_only=True, omit_defaults=True):
     problem: str | None = None
 
 
-class Tolerance(msgspec.Struct, frozen=True):
+class ExportTolerance(msgspec.Struct, frozen=True):
     """How much a form may differ: the least share of same answers, the largest difference of a probability."""
 
     same_answers: float
     difference: float
 
 
-EXACT = Tolerance(0.99, 1e-3)
-DECODED = Tolerance(0.97, 0.1)
+EXACT = ExportTolerance(0.99, 1e-3)
+DECODED = ExportTolerance(0.97, 0.1)
 """Files are decoded and resized by other code than for the training, which moves pixels by a level or two."""
-QUANTIZED = Tolerance(0.95, 1.0)
+QUANTIZED = ExportTolerance(0.95, 1.0)
 
 
 def expect(clock: Clock, seconds: Sequence[float], network: str, forms: str) -> None:
@@ -90,7 +90,7 @@ def expect(clock: Clock, seconds: Sequence[float], network: str, forms: str) -> 
         clock.expect(_stage_name(name), each, key=f"{_stage_name(name)} of {network}", cores=1.0, fixed=True)
 
 
-def stage(clock: Clock, name: str) -> contextlib.AbstractContextManager[Stage]:
+def stage(clock: Clock, name: str) -> contextlib.AbstractContextManager[TimedStage]:
     """Runs one of `STAGES`."""
     return clock.stage(_stage_name(name), STAGES[name])
 
@@ -99,7 +99,7 @@ def _stage_name(name: str) -> str:
     return f"export: {name}"
 
 
-class Trial:
+class ExportTrial:
     """Tries every form on the same inputs, and compares it with the original: probabilities, or class numbers."""
 
     def __init__(
@@ -115,13 +115,13 @@ class Trial:
         self._expected = expected
 
     @classmethod
-    def of(cls, network: Any, folder: Path, images: Array, *, image: dict[str, Any] | None = None) -> Trial:
+    def of(cls, network: Any, folder: Path, images: Array, *, image: dict[str, Any] | None = None) -> ExportTrial:
         """`image` describes the input of the next forms; it is written next to each of them."""
         inputs = [images[index : index + 1] for index in range(len(images))]
         return cls(folder, inputs, list(map(_as_graph(network), inputs)), image=image)
 
     def add(
-        self, name: str, path: str, open_it: Callable[[Path], Compute], *, tolerance: Tolerance = EXACT,
+        self, name: str, path: str, open_it: Callable[[Path], Compute], *, tolerance: ExportTolerance = EXACT,
         inputs: Sequence[Array] | None = None, expected: Sequence[Array] | None = None,
         compare: Comparison | None = None,
     ) -> None:  # fmt: skip
@@ -265,7 +265,7 @@ def _difference(given: Sequence[Array], expected: Sequence[Array]) -> tuple[floa
     return float(np.mean(same)), difference
 
 
-def _judge(export: Export, same: float, difference: float | None, tolerance: Tolerance) -> None:
+def _judge(export: Export, same: float, difference: float | None, tolerance: ExportTolerance) -> None:
     export.same_answers, export.largest_difference = same, difference
     difference = difference or 0.0
     export.agrees = export.same_answers >= tolerance.same_answers and difference <= tolerance.difference

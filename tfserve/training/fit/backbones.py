@@ -14,8 +14,8 @@ from tfserve.errors import Invalid
 from tfserve.runtimes.error_summary import cause
 from tfserve.training.dataset.project_folders import KERAS_FILE
 from tfserve.training.fit import efficientnet_lite, weight_files
-from tfserve.training.fit.linear_head import Head
-from tfserve.training.fit.pretrained import KNOWN, Choice
+from tfserve.training.fit.linear_head import HeadWeights
+from tfserve.training.fit.pretrained import KNOWN, BackboneChoice
 from tfserve.training.fit.warm_start import WarmStart
 from tfserve.training.recipes.parameters import LITE_NET
 
@@ -54,7 +54,7 @@ def compact_macs(size: tuple[int, int]) -> float:
     return total
 
 
-def features(choice: Choice, size: tuple[int, int], warm: WarmStart | None = None) -> Any:
+def features(choice: BackboneChoice, size: tuple[int, int], warm: WarmStart | None = None) -> Any:
     """A known network without its top: its outputs are one row of features for each image. Raises `Invalid`.
 
     The weights are those of the earlier model if `choice` names its file.
@@ -68,7 +68,7 @@ def features(choice: Choice, size: tuple[int, int], warm: WarmStart | None = Non
     return network
 
 
-def descriptions(choice: Choice, size: tuple[int, int], warm: WarmStart | None = None) -> tuple[Any, list[int]]:
+def descriptions(choice: BackboneChoice, size: tuple[int, int], warm: WarmStart | None = None) -> tuple[Any, list[int]]:
     """As `features`, for EfficientNet-Lite0 also with those of an earlier layer, and the width of each part.
 
     Earlier layers know strokes and textures, which matter in images that are unlike photographs.
@@ -84,7 +84,7 @@ def descriptions(choice: Choice, size: tuple[int, int], warm: WarmStart | None =
     return keras.Model(network.input, joined, name="descriptions"), [width, pooled.shape[1]]
 
 
-def _keras_features(choice: Choice, size: tuple[int, int], *, load: bool) -> Any:
+def _keras_features(choice: BackboneChoice, size: tuple[int, int], *, load: bool) -> Any:
     known = KNOWN[choice.name]
     inputs = keras.Input((*size, 3), name="images")
     x = inputs if known.scaling is None else keras.layers.Rescaling(*known.scaling)(inputs)
@@ -104,7 +104,7 @@ def _keras_features(choice: Choice, size: tuple[int, int], *, load: bool) -> Any
     return keras.Model(inputs, network(x, training=False), name="features")
 
 
-def _lite_features(choice: Choice, size: tuple[int, int], *, load: bool) -> Any:
+def _lite_features(choice: BackboneChoice, size: tuple[int, int], *, load: bool) -> Any:
     assert choice.weights is not None
     network = efficientnet_lite.network(size)
     if load:
@@ -115,12 +115,12 @@ def _lite_features(choice: Choice, size: tuple[int, int], *, load: bool) -> Any:
 
 
 @cache
-def known_head(choice: Choice) -> Head | None:
+def known_head(choice: BackboneChoice) -> HeadWeights | None:
     """The head of the classes that the network was trained for; None where its weights come without it."""
     if choice.name != LITE_NET or choice.weights is None or choice.weights.name == KERAS_FILE:
         return None
     found = efficientnet_lite.classifier_weights(choice.weights)
-    return None if found is None else Head(*found)
+    return None if found is None else HeadWeights(*found)
 
 
 def head(width: int, classes: int) -> Any:

@@ -29,7 +29,7 @@ class Arrays(Protocol):
 
 
 @dataclass(frozen=True)
-class Source:
+class ImageSource:
     """Images, or their features, with targets of shape `target_shape`: () for labels, (height, width) for masks."""
 
     inputs: Arrays
@@ -41,13 +41,13 @@ class Source:
         return self.inputs.batch(indices), np.asarray(self.targets(indices), self.target_type)
 
 
-def plain(source: Source, indices: Array, batch_size: int, threads: int) -> Any:
+def plain(source: ImageSource, indices: Array, batch_size: int, threads: int) -> Any:
     """Batches in the order of the positions."""
     return batches_of(source, tf.data.Dataset.from_tensor_slices(indices), batch_size, threads).prefetch(2)
 
 
 def shuffled(
-    source: Source, indices: Array, batch_size: int, threads: int, *, seed: int, augment: Augment | None
+    source: ImageSource, indices: Array, batch_size: int, threads: int, *, seed: int, augment: Augment | None
 ) -> Any:
     """Batches in another order each epoch, with random changes; all of it follows from the seed.
 
@@ -62,7 +62,9 @@ def shuffled(
     return tf.data.Dataset.zip(batches, seeds).map(change(augment), num_parallel_calls=threads).prefetch(2)
 
 
-def batches_of(source: Source, indices: Any, batch_size: int, threads: int, *, drop_remainder: bool = False) -> Any:
+def batches_of(
+    source: ImageSource, indices: Any, batch_size: int, threads: int, *, drop_remainder: bool = False
+) -> Any:
     """`indices` is a data set of positions."""
 
     def fetch(batch: Any) -> tuple[Any, Any]:

@@ -32,7 +32,7 @@ ENOUGH_MEASURED = 300
 
 
 @dataclass(frozen=True)
-class Outcome:
+class FoldAnswers:
     """What a candidate answers for the held-out images of a fold, for each of its variants (settings that are solved
     together, such as the strengths of a penalty): `output` is (variants, images, …), the others (variants, images)."""
 
@@ -56,10 +56,10 @@ class Candidate(Protocol):
     def unsuitable(self) -> str | None:
         """Why it is not worth trying with these images."""
 
-    def evaluate(self, number: int, fold: Fold) -> Outcome: ...
+    def evaluate(self, number: int, fold: Fold) -> FoldAnswers: ...
 
 
-class Row(msgspec.Struct, kw_only=True):
+class CandidateRow(msgspec.Struct, kw_only=True):
     """A line of the table of candidates. The score is the weighted mean of the credits, `spread` its standard deviation
     over folds, `folds` how many were used, `seconds` what all of it took."""
 
@@ -73,10 +73,10 @@ class Row(msgspec.Struct, kw_only=True):
 
 
 @dataclass
-class Entry:
+class MeasuredCandidate:
     candidate: Any
-    row: Row
-    outcomes: list[Outcome] = field(default_factory=list)
+    row: CandidateRow
+    outcomes: list[FoldAnswers] = field(default_factory=list)
     variant: int = 0
 
     def credits(self, folds: int) -> Array:
@@ -98,12 +98,12 @@ class Contest:
     fingerprint: str
     announce: Callable[[str], None]
     clock: Clock
-    entries: list[Entry] = field(default_factory=list)
-    winner: Entry | None = None
+    entries: list[MeasuredCandidate] = field(default_factory=list)
+    winner: MeasuredCandidate | None = None
 
-    def enter(self, candidate: Candidate) -> Entry:
+    def enter(self, candidate: Candidate) -> MeasuredCandidate:
         """Measures the candidate unless there is a reason not to, and makes it the winner if it is the best so far."""
-        entry = Entry(candidate, Row(name=candidate.name))
+        entry = MeasuredCandidate(candidate, CandidateRow(name=candidate.name))
         self.entries.append(entry)
         count = len(self.folds.folds) if candidate.is_cheap else self._affordable(candidate, self.left)
         entry.row.skipped = self._reason_to_skip(candidate)
@@ -199,7 +199,7 @@ class Contest:
             count, held_out = count + 1, held_out + len(fold.held_out)
         return count
 
-    def _measure(self, entry: Entry, count: int) -> None:
+    def _measure(self, entry: MeasuredCandidate, count: int) -> None:
         began_at = time.monotonic()
         for number, fold in enumerate(self.folds.folds[:count]):
             if number and (self.clock.ends_early() or self.clock.spare_s <= self._quiet_s(entry.candidate, fold)):
@@ -234,13 +234,13 @@ class Contest:
         cost = candidate.cost(len(fold.training)) + candidate.cost(len(self.folds.development))
         return cost * self.clock.speed
 
-    def _outcome(self, candidate: Candidate, number: int, fold: Fold) -> Outcome:
+    def _outcome(self, candidate: Candidate, number: int, fold: Fold) -> FoldAnswers:
         """From the file, if an earlier attempt has come so far."""
         file = self.keep / f"outcome-{self.fingerprint[:16]}-{slug(candidate.name)}-{number}.npz"
         if file.is_file():
             try:
                 with file.open("rb") as opened, np.load(opened, allow_pickle=False) as content:
-                    return Outcome(content["output"], content["credit"], content["loss"])
+                    return FoldAnswers(content["output"], content["credit"], content["loss"])
             except Exception:  # noqa: S110 (a damaged file is computed again)
                 pass
         outcome = candidate.evaluate(number, fold)
@@ -248,7 +248,7 @@ class Contest:
             np.savez(written, output=outcome.output, credit=outcome.credit, loss=outcome.loss)
         return outcome
 
-    def _is_better(self, entry: Entry, champion: Entry) -> bool:
+    def _is_better(self, entry: MeasuredCandidate, champion: MeasuredCandidate) -> bool:
         """On the folds that both were measured on, by more than chance easily does."""
         count = min(len(entry.outcomes), len(champion.outcomes))
         weights = np.concatenate([self.weights[fold.held_out] for fold in self.folds.folds[:count]])

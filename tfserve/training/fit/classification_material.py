@@ -9,22 +9,22 @@ import numpy as np
 from tfserve.tensors.specs import Array
 from tfserve.training.dataset.decoded_images import Store
 from tfserve.training.fit import batches
-from tfserve.training.fit.batches import Source
-from tfserve.training.fit.candidates import Outcome
+from tfserve.training.fit.batches import ImageSource
+from tfserve.training.fit.candidates import FoldAnswers
 from tfserve.training.fit.folds import Fold, Folds
-from tfserve.training.fit.linear_head import Head
-from tfserve.training.fit.pretrained import Choice
-from tfserve.training.recipes.run import Run
+from tfserve.training.fit.linear_head import HeadWeights
+from tfserve.training.fit.pretrained import BackboneChoice
+from tfserve.training.recipes.run import RecipeRun
 
 UNBALANCED = 1.5
 """Classes are weighted when the largest has this many times the images of the smallest."""
 
 
 @dataclass
-class Material:
+class ClassificationMaterial:
     """The data shared by all candidates: the images with their labels, and the folds."""
 
-    run: Run
+    run: RecipeRun
     labels: Array
     folds: Folds
     stores: dict[tuple[int, int], Store] = field(default_factory=dict)
@@ -33,22 +33,22 @@ class Material:
     def classes(self) -> int:
         return len(self.run.findings.labels)
 
-    def source(self, size: tuple[int, int]) -> Source:
+    def source(self, size: tuple[int, int]) -> ImageSource:
         """All images in a size; each is decoded once for each size."""
         run = self.run
         if size not in self.stores:
             what = f"images at {size[1]}x{size[0]} pixels"
             self.stores[size] = run.store(f"read {size}", what, (*size, 3), lambda index: run.pixels(index, size))
             run.keep(self.stores[size].batch)
-        return Source(self.stores[size], batches.labels_of(self.labels.tolist()))
+        return ImageSource(self.stores[size], batches.labels_of(self.labels.tolist()))
 
-    def prior(self, choice: Choice) -> Head | None:
+    def prior(self, choice: BackboneChoice) -> HeadWeights | None:
         """The last layer of an earlier model on the same features, if no image is measured that it has learnt from."""
         warm = self.run.warm
         if warm is None or not warm.measures_unseen or warm.earlier.backbone != choice.name:
             return None
         weights = warm.class_weights()
-        return None if weights is None else Head(*weights)
+        return None if weights is None else HeadWeights(*weights)
 
     def image_weights(self, indices: Array, *, from_ratio: float = 1.0) -> Array:
         """How much each image counts: more in small classes, if their sizes differ by this ratio.
@@ -72,9 +72,9 @@ class Material:
             int(label): float(weight) for label, weight in zip(self.labels[indices], weights, strict=True)
         }
 
-    def outcome(self, fold: Fold, probabilities: Array) -> Outcome:
+    def outcome(self, fold: Fold, probabilities: Array) -> FoldAnswers:
         """From probabilities (variants, images, classes) of the held-out images."""
         truth = self.labels[fold.held_out]
         right = probabilities.argmax(axis=-1) == truth
         of_truth = probabilities[:, np.arange(len(truth)), truth]
-        return Outcome(probabilities, right.astype(np.float32), -np.log(np.maximum(of_truth, 1e-4)))
+        return FoldAnswers(probabilities, right.astype(np.float32), -np.log(np.maximum(of_truth, 1e-4)))

@@ -16,7 +16,7 @@ from tfserve.tensors.specs import Array
 from tfserve.training.dataset.dataset_index import ImageFile
 from tfserve.training.dataset.decoded_images import Store
 from tfserve.training.fit.augment import Augment, move
-from tfserve.training.fit.batches import Source, batches_of
+from tfserve.training.fit.batches import ImageSource, batches_of
 from tfserve.training.fit.detection_loss import CROWD, PADDING
 
 MIN_ROWS, MAX_ROWS = 8, 120
@@ -124,8 +124,8 @@ def mosaics(images: Any, known: Any, seed: Any) -> tuple[Any, Any]:
     return part, tf.gather(boxes, order, axis=1, batch_dims=1)
 
 
-def _source(pictures: Store, boxes: Boxes) -> Source:
-    return Source(pictures, boxes.batch, (boxes.rows, 5), np.float32)
+def _source(pictures: Store, boxes: Boxes) -> ImageSource:
+    return ImageSource(pictures, boxes.batch, (boxes.rows, 5), np.float32)
 
 
 def _scaled(image: ImageFile, size: tuple[int, int]) -> Array:

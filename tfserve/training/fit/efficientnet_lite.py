@@ -17,7 +17,7 @@ import numpy as np
 
 from tfserve.tensors.specs import Array
 from tfserve.training.fit import lite_weights, torch_file
-from tfserve.training.fit.lite_weights import FEATURES, STAGES, STEM, Stage
+from tfserve.training.fit.lite_weights import FEATURES, STAGES, STEM, NetworkStage
 
 SCALING = (1 / 128, -127 / 128)
 """From 0 to 255 to what the weights were trained with."""
@@ -67,7 +67,7 @@ def _fill(layer: Any, tensors: Mapping[str, Array], prefix: str, norm: str) -> N
     layer.set_weights([kernel.transpose((2, 3, 0, 1) if is_depthwise else (2, 3, 1, 0)), bias])
 
 
-def _block(x: Any, stage: Stage, *, stride: int, name: str) -> Any:
+def _block(x: Any, stage: NetworkStage, *, stride: int, name: str) -> Any:
     """An inverted residual: widen, filter each channel, narrow; added to what came in where the shapes agree."""
     width = x.shape[-1]
     y = x

@@ -49,7 +49,7 @@ class Features:
         return np.array(self._rows[indices])
 
 
-class Joined:
+class JoinedArrays:
     """Several arrays of the same images, one after the other: position `count + n` is the second version of image n."""
 
     def __init__(self, parts: Sequence[Arrays], count: int) -> None:

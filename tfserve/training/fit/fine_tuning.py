@@ -17,17 +17,17 @@ import numpy as np
 from tfserve.tensors.specs import Array
 from tfserve.training.fit import backbones, batches, linear_head
 from tfserve.training.fit.augment import Augment
-from tfserve.training.fit.batches import Source
-from tfserve.training.fit.candidates import Outcome, preparation_of
+from tfserve.training.fit.batches import ImageSource
+from tfserve.training.fit.candidates import FoldAnswers, preparation_of
 from tfserve.training.fit.checkpoints import State
-from tfserve.training.fit.classification_material import Material
+from tfserve.training.fit.classification_material import ClassificationMaterial
 from tfserve.training.fit.delivery import Delivered
-from tfserve.training.fit.features import Changed, Features, Joined
+from tfserve.training.fit.features import Changed, Features, JoinedArrays
 from tfserve.training.fit.fitting import FIT_S
 from tfserve.training.fit.folds import Fold
 from tfserve.training.fit.linear_heads import image_s
 from tfserve.training.fit.network_training import PREDICTED_AT_ONCE, NetworkTraining
-from tfserve.training.fit.pretrained import Choice
+from tfserve.training.fit.pretrained import BackboneChoice
 
 LAST_FROZEN = "block12_sum"
 """What follows has two thirds of the weights, but takes an eighth of the time."""
@@ -58,7 +58,9 @@ class FineTuned:
 
     is_cheap = False
 
-    def __init__(self, material: Material, choice: Choice, largest: int, allowance: float) -> None:
+    def __init__(
+        self, material: ClassificationMaterial, choice: BackboneChoice, largest: int, allowance: float
+    ) -> None:
         self.name = f"fine-tuned {choice.name}"
         self._material, self._choice = material, choice
         sizes = [side for side in SIZES if side <= largest] or [SIZES[-1]]
@@ -76,7 +78,7 @@ class FineTuned:
             return f"{count} images are too few for fine-tuning"
         return None
 
-    def evaluate(self, number: int, fold: Fold) -> Outcome:
+    def evaluate(self, number: int, fold: Fold) -> FoldAnswers:
         network, _ = self._fit(f"fold {number + 1}", fold.training, watched=fold.held_out)
         logits = self._predict(network, fold.held_out)
         return self._material.outcome(fold, linear_head.softmax(logits)[np.newaxis])
@@ -124,7 +126,7 @@ class FineTuned:
         return batches.plain(self._maps, indices, PREDICTED_AT_ONCE, self._material.run.threads)
 
     @cached_property
-    def _maps(self) -> Source:
+    def _maps(self) -> ImageSource:
         """The output of the frozen blocks for all images, then for their copies."""
         run, labels = self._material.run, self._material.labels
         network = backbones.features(self._choice, self.size, run.warm)
@@ -141,7 +143,7 @@ class FineTuned:
                     stage.mention((done + share) / (COPIES + 1), message)
 
                 parts.append(Features.computed(file, frozen, images, len(labels), report, np.float16))
-        return Source(Joined(parts, len(labels)), batches.labels_of(labels.tolist() * (COPIES + 1)))
+        return ImageSource(JoinedArrays(parts, len(labels)), batches.labels_of(labels.tolist() * (COPIES + 1)))
 
     def _needed(self, size: tuple[int, int]) -> float:
         """Seconds for a fold, and for all images."""

@@ -17,7 +17,7 @@ import keras
 
 from tfserve.errors import Invalid
 from tfserve.training.fit.checkpoints import Checkpoints, State
-from tfserve.training.fit.timing import Stage
+from tfserve.training.fit.timing import TimedStage
 
 FIT_S = 4.0
 """Seconds until the first step of a training."""
@@ -33,7 +33,7 @@ ENOUGH_TO_SELECT = 100
 
 
 def fit(
-    model: Any, training: Any, selection: Any, *, state: State, checkpoints: Checkpoints, stage: Stage,
+    model: Any, training: Any, selection: Any, *, state: State, checkpoints: Checkpoints, stage: TimedStage,
     patience: int, steps: int, selected_on: int, class_weight: dict[int, float] | None = None, name: str = "",
 ) -> None:  # fmt: skip
     """Trains from `state` to the end, `steps` optimiser steps an epoch. Raises `Invalid` for a NaN loss.
@@ -90,7 +90,14 @@ class Watch(keras.callbacks.Callback):  # type: ignore[misc]
     """Reports progress and keeps checkpoints at the end of each step and epoch."""
 
     def __init__(
-        self, state: State, checkpoints: Checkpoints, stage: Stage, patience: Patience | None, name: str, *, enough: int
+        self,
+        state: State,
+        checkpoints: Checkpoints,
+        stage: TimedStage,
+        patience: Patience | None,
+        name: str,
+        *,
+        enough: int,
     ) -> None:
         super().__init__()
         self._enough = enough

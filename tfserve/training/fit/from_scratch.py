@@ -12,9 +12,9 @@ from tfserve.training.dataset.sizes import network_size
 from tfserve.training.dataset.splitting import aside
 from tfserve.training.fit import backbones, batches
 from tfserve.training.fit.augment import Augment
-from tfserve.training.fit.candidates import Outcome
+from tfserve.training.fit.candidates import FoldAnswers
 from tfserve.training.fit.checkpoints import State
-from tfserve.training.fit.classification_material import Material
+from tfserve.training.fit.classification_material import ClassificationMaterial
 from tfserve.training.fit.delivery import Delivered, FoldStates, useful_epochs
 from tfserve.training.fit.earlier_models import COMPACT
 from tfserve.training.fit.fitting import FIT_S, TRAINED_MACS_PER_S
@@ -36,7 +36,7 @@ class Compact:
 
     is_cheap = False
 
-    def __init__(self, material: Material, allowance: float) -> None:
+    def __init__(self, material: ClassificationMaterial, allowance: float) -> None:
         self.name = "compact network from scratch"
         self._material = material
         run = material.run
@@ -61,7 +61,7 @@ class Compact:
             return f"{count} images of {classes} classes are too few to train a network from scratch"
         return None
 
-    def evaluate(self, number: int, fold: Fold) -> Outcome:
+    def evaluate(self, number: int, fold: Fold) -> FoldAnswers:
         labels = self._material.labels
         training, selection = aside(labels, fold.training, self._material.run.parameters["seed"])
         model, state = self._fit(f"fold {number + 1}", training, selection, watched=fold.held_out)

@@ -23,7 +23,7 @@ Objective = Callable[[Array], tuple[float, Array]]
 
 
 @dataclass(frozen=True)
-class Head:
+class HeadWeights:
     """Logits are `features @ kernel + bias`; the kernel is (width, classes)."""
 
     kernel: Array
@@ -33,9 +33,9 @@ class Head:
         """(images, classes) float32."""
         return softmax(features @ self.kernel + self.bias)
 
-    def widened(self, width: int) -> Head:
+    def widened(self, width: int) -> HeadWeights:
         """The same for features with more columns, which it ignores."""
-        return Head(np.pad(self.kernel, ((0, width - len(self.kernel)), (0, 0))), self.bias)
+        return HeadWeights(np.pad(self.kernel, ((0, width - len(self.kernel)), (0, 0))), self.bias)
 
 
 def heads(
@@ -45,10 +45,10 @@ def heads(
     *,
     weights: Array,
     penalties: Sequence[float] = PENALTIES,
-    prior: Head | None = None,
-    known: Head | None = None,
+    prior: HeadWeights | None = None,
+    known: HeadWeights | None = None,
     blocks: Sequence[int] | None = None,
-) -> list[Head]:
+) -> list[HeadWeights]:
     """One head for each penalty. `weights` (images) has the weight of each image.
 
     With a `prior`, such as the head of an earlier model, the penalty is on the difference from it. `known` is the head
@@ -66,15 +66,17 @@ def heads(
     wider = np.concatenate([features, features @ known.kernel + known.bias], axis=1)
     prior = prior and prior.widened(wider.shape[1])
     return [
-        Head(each.kernel[:width] + known.kernel @ each.kernel[width:], each.bias + known.bias @ each.kernel[width:])
+        HeadWeights(
+            each.kernel[:width] + known.kernel @ each.kernel[width:], each.bias + known.bias @ each.kernel[width:]
+        )
         for each in _solved(wider, labels, classes, weights, penalties, prior, [*blocks, wider.shape[1] - width])
     ]
 
 
 def _solved(
-    features: Array, labels: Array, classes: int, weights: Array, penalties: Sequence[float], prior: Head | None,
+    features: Array, labels: Array, classes: int, weights: Array, penalties: Sequence[float], prior: HeadWeights | None,
     blocks: Sequence[int],
-) -> list[Head]:  # fmt: skip
+) -> list[HeadWeights]:  # fmt: skip
     mean, scale = features.mean(axis=0), _scale(features.std(axis=0), blocks)
     rows = ((features - mean) / scale).astype(np.float32)
     rotation = _rotation(rows)
@@ -85,8 +87,8 @@ def _solved(
         start = minimise(_objective(reduced, labels, classes, weights / weights.sum(), penalty, given), start)
         kernel = start[:-1] if rotation is None else rotation @ start[:-1]
         kernel = kernel / scale[:, np.newaxis]
-        head = Head(kernel.astype(np.float32), (start[-1] - mean @ kernel).astype(np.float32))
-        solved.append(head if prior is None else Head(head.kernel + prior.kernel, head.bias + prior.bias))
+        head = HeadWeights(kernel.astype(np.float32), (start[-1] - mean @ kernel).astype(np.float32))
+        solved.append(head if prior is None else HeadWeights(head.kernel + prior.kernel, head.bias + prior.bias))
     return solved
 
 

@@ -12,15 +12,15 @@ from tfserve.training.dataset.project_folders import KERAS_FILE
 from tfserve.training.dataset.sizes import network_size
 from tfserve.training.fit import backbones, linear_head
 from tfserve.training.fit.augment import Augment
-from tfserve.training.fit.candidates import Outcome, preparation_of, stage_name
-from tfserve.training.fit.classification_material import Material
+from tfserve.training.fit.candidates import FoldAnswers, preparation_of, stage_name
+from tfserve.training.fit.classification_material import ClassificationMaterial
 from tfserve.training.fit.delivery import Delivered
 from tfserve.training.fit.features import Changed, Features
 from tfserve.training.fit.folds import Fold
-from tfserve.training.fit.linear_head import Head
-from tfserve.training.fit.pretrained import KNOWN, Choice
-from tfserve.training.fit.timing import Stage
-from tfserve.training.recipes.run import Run
+from tfserve.training.fit.linear_head import HeadWeights
+from tfserve.training.fit.pretrained import KNOWN, BackboneChoice
+from tfserve.training.fit.timing import TimedStage
+from tfserve.training.recipes.run import RecipeRun
 
 IMAGE_S = 0.02
 """Seconds that two ordinary cores take for the features of an image of 224x224."""
@@ -39,7 +39,7 @@ class LinearHead:
 
     is_cheap = True
 
-    def __init__(self, material: Material, choice: Choice, allowance: float) -> None:
+    def __init__(self, material: ClassificationMaterial, choice: BackboneChoice, allowance: float) -> None:
         self.name = f"linear head on {choice.name}"
         self._material, self._choice = material, choice
         self.size = self._affordable_size(allowance)
@@ -58,7 +58,7 @@ class LinearHead:
     def unsuitable(self) -> str | None:
         return None
 
-    def evaluate(self, number: int, fold: Fold) -> Outcome:
+    def evaluate(self, number: int, fold: Fold) -> FoldAnswers:
         rows = self.rows()
         with self._material.run.clock.stage(stage_name(self, number)):
             solved = [head for prior in self._priors for head in self._solve(fold.training, prior=prior)]
@@ -77,8 +77,8 @@ class LinearHead:
         return Delivered(network, self.size, self._choice.name)
 
     def _solve(
-        self, indices: Array, penalties: Sequence[float] = linear_head.PENALTIES, *, prior: Head | None = None
-    ) -> list[Head]:
+        self, indices: Array, penalties: Sequence[float] = linear_head.PENALTIES, *, prior: HeadWeights | None = None
+    ) -> list[HeadWeights]:
         """One head for each penalty, from all versions of the images of `indices`."""
         versions = self._versions()
         return linear_head.heads(
@@ -121,12 +121,12 @@ class LinearHead:
         return side, side
 
 
-def known_network(run: Run) -> Choice | None:
+def known_network(run: RecipeRun) -> BackboneChoice | None:
     """The known network of the model that the training starts from, if it has one."""
     if run.warm is None or run.warm.earlier.backbone not in KNOWN:
         return None
     earlier = run.warm.earlier
-    return Choice(earlier.backbone, f"with the weights of task {earlier.task_id}", earlier.folder / KERAS_FILE)
+    return BackboneChoice(earlier.backbone, f"with the weights of task {earlier.task_id}", earlier.folder / KERAS_FILE)
 
 
 class AugmentedHead(LinearHead):
@@ -134,7 +134,9 @@ class AugmentedHead(LinearHead):
 
     is_cheap = False
 
-    def __init__(self, material: Material, choice: Choice, allowance: float, plain: LinearHead) -> None:
+    def __init__(
+        self, material: ClassificationMaterial, choice: BackboneChoice, allowance: float, plain: LinearHead
+    ) -> None:
         super().__init__(material, choice, allowance)
         self.name = f"{plain.name}, augmented"
         self._plain = plain
@@ -164,7 +166,7 @@ class AugmentedHead(LinearHead):
                 self._copied = [self._copy(number, stage) for number in range(COPIES)]
         return self._copied
 
-    def _copy(self, number: int, stage: Stage) -> Features:
+    def _copy(self, number: int, stage: TimedStage) -> Features:
         run, message = self._material.run, f"Computing the features of augmented images, {number + 1} of {COPIES}"
         source, augment = self._material.source(self.size), Augment.from_parameters(run.parameters)
         file = run.work / f"descriptions-{run.fingerprint[:16]}-{self._choice.name}-{self.size[0]}-copy{number}.npy"

@@ -16,7 +16,7 @@ STEM, FEATURES = 32, 1280
 """Filters of the first and of the last convolution."""
 
 
-class Stage(NamedTuple):
+class NetworkStage(NamedTuple):
     repeats: int
     kernel: int
     stride: int
@@ -34,13 +34,13 @@ class Convolution(NamedTuple):
 
 
 STAGES = (
-    Stage(1, 3, 1, 1, 16),
-    Stage(2, 3, 2, 6, 24),
-    Stage(2, 5, 2, 6, 40),
-    Stage(3, 3, 2, 6, 80),
-    Stage(3, 5, 1, 6, 112),
-    Stage(4, 5, 2, 6, 192),
-    Stage(1, 3, 1, 6, 320),
+    NetworkStage(1, 3, 1, 1, 16),
+    NetworkStage(2, 3, 2, 6, 24),
+    NetworkStage(2, 5, 2, 6, 40),
+    NetworkStage(3, 3, 2, 6, 80),
+    NetworkStage(3, 5, 1, 6, 112),
+    NetworkStage(4, 5, 2, 6, 192),
+    NetworkStage(1, 3, 1, 6, 320),
 )
 _NORM = ("weight", "bias", "running_mean", "running_var")
 

@@ -13,11 +13,11 @@ from tfserve.training.dataset.sizes import network_size
 from tfserve.training.fit import segmentation_decoder
 from tfserve.training.fit.augment import Augment, move
 from tfserve.training.fit.batches import Arrays
-from tfserve.training.fit.features import Features, Joined
-from tfserve.training.fit.pretrained import Choice
+from tfserve.training.fit.features import Features, JoinedArrays
+from tfserve.training.fit.pretrained import BackboneChoice
 from tfserve.training.fit.segmentation_decoder import MULTIPLE, TRAINED_STRIDE
-from tfserve.training.fit.segmentation_material import Material, shrunk
-from tfserve.training.fit.timing import Stage
+from tfserve.training.fit.segmentation_material import SegmentationMaterial, shrunk
+from tfserve.training.fit.timing import TimedStage
 
 IMAGE_S = 0.026
 """Seconds that two ordinary cores take for the maps of an image of 256x256."""
@@ -53,7 +53,7 @@ class Moved:
         return self._augment.moves(images, tf.constant([index, self._seed]))
 
 
-class Copies(Joined):
+class Copies(JoinedArrays):
     """Joined arrays that know where the copies of an image are."""
 
     def indices(self, indices: Array) -> Array:
@@ -64,7 +64,7 @@ class Copies(Joined):
 class KnownMaps:
     """The feature maps of a pretrained network for all images and for augmented copies, computed on first use."""
 
-    def __init__(self, material: Material, choice: Choice, allowance: float) -> None:
+    def __init__(self, material: SegmentationMaterial, choice: BackboneChoice, allowance: float) -> None:
         assert choice.weights is not None
         self.name = choice.name
         self._material, self._weights = material, choice.weights
@@ -100,13 +100,13 @@ class KnownMaps:
             warm.fill(network)
         return network
 
-    def compute_plain(self, stage: Stage) -> None:
+    def compute_plain(self, stage: TimedStage) -> None:
         """The rows of all images, if they are not known yet."""
         if not self._rows:
             self._rows.append(self._computed(self._material.pictures(self.size), "plain", stage, "images"))
             self._masks.append(self._material.masks(self.trained_size))
 
-    def compute_copies(self, stage: Stage) -> None:
+    def compute_copies(self, stage: TimedStage) -> None:
         """The rows and masks of randomly changed copies of all images."""
         run = self._material.run
         for number in range(len(self._rows) - 1, self.copies):
@@ -142,7 +142,7 @@ class KnownMaps:
             self._network = segmentation_decoder.rows(self.backbone())
         return self._network
 
-    def _computed(self, images: Arrays, name: str, stage: Stage, what: str) -> Features:
+    def _computed(self, images: Arrays, name: str, stage: TimedStage, what: str) -> Features:
         run, message = self._material.run, f"Computing the feature maps of {what}"
         file = run.work / f"maps-{run.fingerprint[:16]}-{self.name}-{name}.npy"
         return Features.computed(

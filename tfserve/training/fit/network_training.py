@@ -10,10 +10,10 @@ import keras
 from tfserve.tensors.specs import Array
 from tfserve.training.fit import batches
 from tfserve.training.fit.augment import Augment
-from tfserve.training.fit.batches import Source
+from tfserve.training.fit.batches import ImageSource
 from tfserve.training.fit.candidates import slug
 from tfserve.training.fit.checkpoints import State
-from tfserve.training.fit.classification_material import Material
+from tfserve.training.fit.classification_material import ClassificationMaterial
 from tfserve.training.fit.fitting import fit, schedule
 from tfserve.training.recipes import schedule_defaults
 from tfserve.training.recipes.run import resume
@@ -25,9 +25,9 @@ PREDICTED_AT_ONCE = 64
 class NetworkTraining:
     """`name` is the candidate's. `rate` is the highest of the schedule."""
 
-    material: Material
+    material: ClassificationMaterial
     name: str
-    source: Source
+    source: ImageSource
     rate: float
     epochs: int
     augment: Augment | None = None

@@ -16,7 +16,7 @@ from tfserve.tensors.specs import Array
 from tfserve.training.fit import linear_head
 from tfserve.training.fit.batches import Arrays
 from tfserve.training.fit.efficientnet_lite import STRIDES
-from tfserve.training.fit.linear_head import Head
+from tfserve.training.fit.linear_head import HeadWeights
 from tfserve.training.fit.unet import IGNORED
 
 MAX_PIXELS = 16_000
@@ -93,7 +93,7 @@ def _bilinear(level: Array, at: Array) -> Array:
     return np.asarray(upper * (1 - down) + lower * down)
 
 
-def solve(pixels: Pixels, class_weights: Array, *, penalties: Sequence[float] = PENALTIES) -> list[Head]:
+def solve(pixels: Pixels, class_weights: Array, *, penalties: Sequence[float] = PENALTIES) -> list[HeadWeights]:
     """A head for each penalty."""
     return linear_head.heads(
         pixels.features, pixels.labels, len(class_weights), weights=pixels.shares * class_weights[pixels.labels],

@@ -21,10 +21,10 @@ from tfserve.training.dataset.decoded_images import Store
 from tfserve.training.dataset.image_reading import Bad
 from tfserve.training.dataset.sizes import network_size
 from tfserve.training.fit.batches import Arrays
-from tfserve.training.fit.candidates import Outcome, slug
+from tfserve.training.fit.candidates import FoldAnswers, slug
 from tfserve.training.fit.folds import Fold, Folds, divide
 from tfserve.training.fit.unet import IGNORED
-from tfserve.training.recipes.run import Run
+from tfserve.training.recipes.run import RecipeRun
 from tfserve.training.report import evaluation
 
 COUNTED_SIDE = 256
@@ -38,10 +38,10 @@ SMALL = (128, 128)
 
 
 @dataclass
-class Material:
+class SegmentationMaterial:
     """All images and masks of a run."""
 
-    run: Run
+    run: RecipeRun
     stores: dict[tuple[str, tuple[int, int]], Store] = field(default_factory=dict)
 
     @property
@@ -101,7 +101,7 @@ class Material:
 
     def outcome(
         self, name: str, number: int, fold: Fold, network: Any, inputs: Arrays, report: Callable[[float], None]
-    ) -> Outcome:  # fmt: skip
+    ) -> FoldAnswers:  # fmt: skip
         """What a network predicts for the images of a fold that are held out; each of its outputs is a variant.
 
         `inputs` has what the network takes for each image: pixels, or a row of maps. The outcome's output is the
@@ -111,7 +111,7 @@ class Material:
         with written_aside(self._small_file(name, number)) as aside, aside.open("wb") as file:
             np.savez_compressed(file, masks=small)
         credit = np.stack([credits_of(each) for each in confusions])
-        return Outcome(confusions, credit, np.zeros_like(credit))
+        return FoldAnswers(confusions, credit, np.zeros_like(credit))
 
     def measure(
         self, network: Any, inputs: Arrays, indices: Array, report: Callable[[float], None]
@@ -154,7 +154,7 @@ def predictor(network: Any) -> Callable[[Array, tuple[int, ...]], list[Array]]:
     return lambda image, size: [np.asarray(each) for each in compute(image, tf.constant(size, tf.int32))]
 
 
-def mask(run: Run, index: int) -> Array:
+def mask(run: RecipeRun, index: int) -> Array:
     """Class numbers (height, width) uint8, in the image's own size; `IGNORED` where no class is known.
 
     If the file was deleted or changed since it was examined, what was read of it. Raises `OSError` when nothing was.
@@ -178,7 +178,7 @@ def mask(run: Run, index: int) -> Array:
     return classes
 
 
-def measured_mask(run: Run, index: int) -> Array:
+def measured_mask(run: RecipeRun, index: int) -> Array:
     """As `mask`, smaller for very large images, and for large ones with many classes."""
     known = mask(run, index)
     pixels = MOST_PROBABILITIES / len(run.findings.labels)

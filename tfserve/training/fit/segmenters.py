@@ -15,17 +15,17 @@ from tfserve.training.dataset.sizes import network_size
 from tfserve.training.dataset.splitting import aside
 from tfserve.training.fit import batches, pixel_head, segmentation_decoder
 from tfserve.training.fit.augment import Augment
-from tfserve.training.fit.batches import Source
-from tfserve.training.fit.candidates import Outcome, preparation_of, slug, stage_name
+from tfserve.training.fit.batches import ImageSource
+from tfserve.training.fit.candidates import FoldAnswers, preparation_of, slug, stage_name
 from tfserve.training.fit.checkpoints import State
 from tfserve.training.fit.delivery import Delivered, FoldStates, useful_epochs
 from tfserve.training.fit.fitting import FIT_S, TRAINED_MACS_PER_S, fit, schedule
 from tfserve.training.fit.folds import Fold
-from tfserve.training.fit.linear_head import Head
+from tfserve.training.fit.linear_head import HeadWeights
 from tfserve.training.fit.map_rows import KnownMaps, leading
 from tfserve.training.fit.pixel_head import Pixels
-from tfserve.training.fit.segmentation_material import Material, rarest_classes
-from tfserve.training.fit.timing import Stage
+from tfserve.training.fit.segmentation_material import SegmentationMaterial, rarest_classes
+from tfserve.training.fit.timing import TimedStage
 from tfserve.training.fit.unet import IGNORED, MAX_DEPTH, cross_entropy_with_dice, macs, pixel_accuracy, unet
 from tfserve.training.fit.warm_start import EPOCHS_SHARE
 from tfserve.training.recipes import schedule_defaults
@@ -42,12 +42,12 @@ LARGEST_UNET = 256
 FEW_IMAGES = 8
 
 
-class LinearHead:
+class PixelHead:
     """Logistic regression of each pixel on the maps of a known network, which are computed once."""
 
     is_cheap = True
 
-    def __init__(self, material: Material, maps: KnownMaps) -> None:
+    def __init__(self, material: SegmentationMaterial, maps: KnownMaps) -> None:
         self.name = f"linear head on {maps.name}"
         self.size = maps.size
         self._material, self._maps = material, maps
@@ -63,7 +63,7 @@ class LinearHead:
     def unsuitable(self) -> str | None:
         return None
 
-    def evaluate(self, number: int, fold: Fold) -> Outcome:
+    def evaluate(self, number: int, fold: Fold) -> FoldAnswers:
         pixels = self._sampled()
         with self._material.run.clock.stage(stage_name(self, number)) as stage:
             bodies = self._bodies(self._solve(pixels, fold.training, pixel_head.PENALTIES))
@@ -81,10 +81,10 @@ class LinearHead:
         network = segmentation_decoder.segmenter(self._maps.backbone(), self._bodies(heads))
         return Delivered(network, self.size, self._maps.name)
 
-    def _solve(self, pixels: Pixels, indices: Array, penalties: Sequence[float]) -> list[Head]:
+    def _solve(self, pixels: Pixels, indices: Array, penalties: Sequence[float]) -> list[HeadWeights]:
         return pixel_head.solve(pixels.of(indices), self._material.class_weights(indices), penalties=penalties)
 
-    def _bodies(self, heads: Sequence[Head]) -> list[Any]:
+    def _bodies(self, heads: Sequence[HeadWeights]) -> list[Any]:
         return [
             segmentation_decoder.linear(self._maps.shapes, head.kernel, head.bias, name=f"linear{number}_")
             for number, head in enumerate(heads)
@@ -111,7 +111,7 @@ class Trained(ABC):
     size: tuple[int, int]
     backbone: str
 
-    def __init__(self, material: Material) -> None:
+    def __init__(self, material: SegmentationMaterial) -> None:
         self._material = material
         warm = material.run.warm
         self._warm = warm if warm is not None and warm.earlier.backbone == self.backbone else None
@@ -119,7 +119,7 @@ class Trained(ABC):
     def unsuitable(self) -> str | None:
         return None
 
-    def evaluate(self, number: int, fold: Fold) -> Outcome:
+    def evaluate(self, number: int, fold: Fold) -> FoldAnswers:
         self._prepare()
         message = f"{self.name}, fold {number + 1}"
         with self._material.run.clock.stage(stage_name(self, number)) as stage:
@@ -146,10 +146,10 @@ class Trained(ABC):
     def preparation(self) -> float: ...
 
     @abstractmethod
-    def _train(self, part: str, training: Array, watched: Array, stage: Stage) -> tuple[Any, State]: ...
+    def _train(self, part: str, training: Array, watched: Array, stage: TimedStage) -> tuple[Any, State]: ...
 
     def _fit(
-        self, part: str, model: Any, data: Callable[[int], Any], watched: Any, indices: Array, stage: Stage, *,
+        self, part: str, model: Any, data: Callable[[int], Any], watched: Any, indices: Array, stage: TimedStage, *,
         rate: float, epochs: int, steps: int, selected_on: int = 0,
     ) -> State:  # fmt: skip
         """`data` makes the batches to learn from, from a seed; `indices` are the images that they show."""
@@ -175,10 +175,10 @@ class Trained(ABC):
         return state
 
 
-class Decoder(Trained):
+class MaskDecoder(Trained):
     """A light decoder on the frozen maps of a known network, also on those of changed copies of the images."""
 
-    def __init__(self, material: Material, maps: KnownMaps) -> None:
+    def __init__(self, material: SegmentationMaterial, maps: KnownMaps) -> None:
         self.name, self.size, self.backbone = f"decoder on {maps.name}", maps.size, maps.name
         super().__init__(material)
         self._maps = maps
@@ -204,7 +204,7 @@ class Decoder(Trained):
         share = 1.0 if self._warm is None else EPOCHS_SHARE
         return batch_size, steps, max(FEWEST_EPOCHS, round(self._steps * share / steps))
 
-    def _train(self, part: str, training: Array, watched: Array, stage: Stage) -> tuple[Any, State]:
+    def _train(self, part: str, training: Array, watched: Array, stage: TimedStage) -> tuple[Any, State]:
         backbone = self._maps.backbone()
         body, state = self.body(part, training, watched, stage)
         return segmentation_decoder.segmenter(backbone, [body]), state
@@ -217,7 +217,7 @@ class Decoder(Trained):
                 self._maps.compute_plain(stage)
                 self._maps.compute_copies(stage)
 
-    def body(self, part: str, training: Array, watched: Array, stage: Stage) -> tuple[Any, State]:
+    def body(self, part: str, training: Array, watched: Array, stage: TimedStage) -> tuple[Any, State]:
         """The decoder alone, trained on a part of the images."""
         if part not in self._bodies:
             keras.utils.set_random_seed(self._material.run.parameters["seed"])
@@ -229,11 +229,11 @@ class Decoder(Trained):
             self._bodies[part] = body, self._fit_rows(part, model, training, watched, stage)
         return self._bodies[part]
 
-    def _fit_rows(self, part: str, model: Any, training: Array, watched: Array, stage: Stage) -> State:
+    def _fit_rows(self, part: str, model: Any, training: Array, watched: Array, stage: TimedStage) -> State:
         threads = self._material.run.threads
         batch_size, steps, epochs = self._schedule(len(training))
         rows = self._maps.rows
-        source = Source(leading(rows, model.input_shape[1]), self._maps.masks.batch, self._maps.trained_size)
+        source = ImageSource(leading(rows, model.input_shape[1]), self._maps.masks.batch, self._maps.trained_size)
         return self._fit(
             part, model,
             lambda seed: batches.shuffled(source, rows.indices(training), batch_size, threads, seed=seed, augment=None),
@@ -242,10 +242,10 @@ class Decoder(Trained):
         )  # fmt: skip
 
 
-class Tuned(Decoder):
+class Tuned(MaskDecoder):
     """The same decoder, trained on together with the backbone from stride 8 on."""
 
-    def __init__(self, material: Material, maps: KnownMaps, decoder: Decoder) -> None:
+    def __init__(self, material: SegmentationMaterial, maps: KnownMaps, decoder: MaskDecoder) -> None:
         super().__init__(material, maps)
         self.name = f"{maps.name}, fine-tuned"
         self._decoder = decoder
@@ -259,7 +259,7 @@ class Tuned(Decoder):
     def preparation(self) -> float:
         return 0.0
 
-    def _train(self, part: str, training: Array, watched: Array, stage: Stage) -> tuple[Any, State]:
+    def _train(self, part: str, training: Array, watched: Array, stage: TimedStage) -> tuple[Any, State]:
         begun, _ = self._decoder.body(part, training, watched[:0], stage)
         keras.utils.set_random_seed(self._material.run.parameters["seed"])
         backbone = self._maps.backbone()
@@ -277,7 +277,7 @@ class UNet(Trained):
 
     backbone = "unet"
 
-    def __init__(self, material: Material, allowance: float) -> None:
+    def __init__(self, material: SegmentationMaterial, allowance: float) -> None:
         super().__init__(material)
         self.name = "U-Net from scratch"
         run = material.run
@@ -309,7 +309,7 @@ class UNet(Trained):
         made = super().deliver(variant, indices)
         return dataclasses.replace(made, state=states[0]) if states else made
 
-    def _train(self, part: str, training: Array, watched: Array, stage: Stage) -> tuple[Any, State]:
+    def _train(self, part: str, training: Array, watched: Array, stage: TimedStage) -> tuple[Any, State]:
         material, run = self._material, self._material.run
         chosen = run.parameters
         learnt, selection = training, training[:0]
@@ -321,7 +321,7 @@ class UNet(Trained):
             self._warm.fill(model)
         batch_size = min(run.batch_size, len(learnt))
         masks = material.masks(self.size)
-        source = Source(material.pictures(self.size), masks.batch, self.size)
+        source = ImageSource(material.pictures(self.size), masks.batch, self.size)
         shown = selection if len(selection) else watched
         state = self._fit(
             part, model,
@@ -351,7 +351,7 @@ class UNet(Trained):
         return max(FEWEST_EPOCHS, min(usual, max(affordable, usual // 3)))
 
 
-def _measuring_s(material: Material, images: int) -> float:
+def _measuring_s(material: SegmentationMaterial, images: int) -> float:
     """For the held-out share of images, in proportion to the training images."""
     share = float(material.run.parameters["validation_split"])
     return MEASURED_IMAGE_S * images * share / (1 - share)

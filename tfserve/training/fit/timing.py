@@ -76,7 +76,7 @@ class _Expected:
     is_expected: bool = True
 
 
-class Stage:
+class TimedStage:
     """A running stage."""
 
     def __init__(self, clock: Clock, name: str) -> None:
@@ -143,7 +143,7 @@ class Clock:
         #: whether more than the start is expected; stages that just began don't count
         self._is_planned = False
         self._limit = math.inf
-        self._current: Stage | None = None
+        self._current: TimedStage | None = None
         self._seen = self.began
         self._wall, self._quiet = QUIET_PRIOR_S, QUIET_PRIOR_S
 
@@ -209,12 +209,12 @@ class Clock:
             self._stages[name].chance = 1.0
 
     @contextmanager
-    def stage(self, name: str, message: str = "") -> Iterator[Stage]:
+    def stage(self, name: str, message: str = "") -> Iterator[TimedStage]:
         """Measures a stage and reports its beginning: with the message, otherwise with its name."""
         expected = self._stages.setdefault(name, _Expected(1.0, CORES, _kind(name), is_expected=False))
         expected.chance = 1.0
         self.observe()
-        before, stage = self._current, Stage(self, name)
+        before, stage = self._current, TimedStage(self, name)
         self._current = stage
         self.reporter.report(self.progress(), message or name[:1].upper() + name[1:], eta_s=self.time_left())
         try:

@@ -16,13 +16,13 @@ from tfserve.training.export.signatures import Classifier
 from tfserve.training.fit import pretrained
 from tfserve.training.fit.batches import plain
 from tfserve.training.fit.candidates import Contest
-from tfserve.training.fit.classification_material import Material
+from tfserve.training.fit.classification_material import ClassificationMaterial
 from tfserve.training.fit.delivery import Delivered
 from tfserve.training.fit.fine_tuning import FineTuned
 from tfserve.training.fit.folds import divide
 from tfserve.training.fit.from_scratch import Compact
 from tfserve.training.fit.linear_heads import AugmentedHead, LinearHead, known_network
-from tfserve.training.fit.pretrained import Choice
+from tfserve.training.fit.pretrained import BackboneChoice
 from tfserve.training.recipes.contest import (
     PLOTS,
     SMALL_SIDE,
@@ -34,7 +34,7 @@ from tfserve.training.recipes.contest import (
     write_report,
 )
 from tfserve.training.recipes.parameters import LITE_NET
-from tfserve.training.recipes.run import Run
+from tfserve.training.recipes.run import RecipeRun
 from tfserve.training.report import evaluation, image_reports, plots, single_images, verdict
 
 MAX_TRIED = 50
@@ -44,13 +44,13 @@ EXPORTS_S, PLOTS_S = (14.0, 5.0, 7.0, 4.0), 1.5
 """On a quiet ordinary machine; the exports for each of `exports.STAGES`."""
 
 
-def train(run: Run) -> dict[str, Any]:
+def train(run: RecipeRun) -> dict[str, Any]:
     """Fills `run.aside` and returns what its metrics.json says."""
     found, parameters = run.findings, run.parameters
     labels = np.array([image.label for image in found.images])
     folds = divide(found.images, parameters["validation_split"], parameters["seed"])
     choice = known_network(run) or pretrained.choose(parameters["backbone"], parameters["weights"])
-    material = Material(run, labels, folds)
+    material = ClassificationMaterial(run, labels, folds)
     contest = _compete(run, material, choice)
     delivered = deliver(run, contest)
 
@@ -77,7 +77,7 @@ def train(run: Run) -> dict[str, Any]:
 # --- candidates
 
 
-def _compete(run: Run, material: Material, choice: Choice) -> Contest:
+def _compete(run: RecipeRun, material: ClassificationMaterial, choice: BackboneChoice) -> Contest:
     """The candidates that the backbone allows."""
     network = "a compact network" if choice.weights is None else "a known network"
     exports.expect(run.clock, EXPORTS_S, network, run.parameters["exports"])
@@ -86,7 +86,7 @@ def _compete(run: Run, material: Material, choice: Choice) -> Contest:
     return compete(run, material.folds, weights[material.labels], partial(_candidates, material, choice))
 
 
-def _candidates(material: Material, choice: Choice, allowed: float) -> list[Any]:
+def _candidates(material: ClassificationMaterial, choice: BackboneChoice, allowed: float) -> list[Any]:
     """In the order in which they are tried. Small images, such as letters, are rarely photographs."""
     if choice.weights is None:
         return [Compact(material, allowed)]
@@ -102,7 +102,9 @@ def _candidates(material: Material, choice: Choice, allowed: float) -> list[Any]
     return [head, compact, *known] if max(compact.size) <= SMALL_SIDE else [head, *known, compact]
 
 
-def _measure(run: Run, material: Material, contest: Contest, delivered: Delivered) -> tuple[Array, Array]:
+def _measure(
+    run: RecipeRun, material: ClassificationMaterial, contest: Contest, delivered: Delivered
+) -> tuple[Array, Array]:
     """The images that the figures come from, with probabilities (images, classes) by models that never saw them."""
     assert contest.winner is not None
     test = contest.folds.test
@@ -126,7 +128,7 @@ def _rivals(contest: Contest) -> Array | None:
 # --- what comes after
 
 
-def _draw_mistakes(run: Run, indices: Array, truth: Array, chances: Array) -> None:
+def _draw_mistakes(run: RecipeRun, indices: Array, truth: Array, chances: Array) -> None:
     labels = run.findings.labels
     predicted, sure = chances.argmax(axis=1), chances.max(axis=1)
     wrong = np.flatnonzero(predicted != truth)
@@ -140,7 +142,7 @@ def _draw_mistakes(run: Run, indices: Array, truth: Array, chances: Array) -> No
 
 
 def _export(
-    run: Run, material: Material, contest: Contest, delivered: Delivered, indices: Array
+    run: RecipeRun, material: ClassificationMaterial, contest: Contest, delivered: Delivered, indices: Array
 ) -> list[exports.Export]:
     found = run.findings
     server = Classifier(delivered.network, found.labels, found.display, background=run.parameters["background"])
@@ -148,7 +150,7 @@ def _export(
     return export(run, contest, delivered.network, server, images, spread(indices, MAX_TRIED), _try_saved_model)
 
 
-def _try_saved_model(trial: exports.Trial, files: Sequence[Array]) -> None:
+def _try_saved_model(trial: exports.ExportTrial, files: Sequence[Array]) -> None:
     trial.add("SavedModel", exports.SAVED_MODEL, exports.saved_model("probabilities"))
     from_files = exports.saved_model("probabilities", "image_bytes")
     trial.add("SavedModel from files", exports.SAVED_MODEL, from_files, inputs=files, tolerance=exports.DECODED)

@@ -18,8 +18,8 @@ from tfserve.training.fit.batches import Arrays
 from tfserve.training.fit.candidates import Candidate, Contest
 from tfserve.training.fit.delivery import Delivered
 from tfserve.training.fit.folds import Folds
-from tfserve.training.fit.pretrained import Choice
-from tfserve.training.recipes.run import INPUT, Run
+from tfserve.training.fit.pretrained import BackboneChoice
+from tfserve.training.recipes.run import INPUT, RecipeRun
 from tfserve.training.report import plots, report
 from tfserve.training.report.mask_verdict import MaskVerdict
 from tfserve.training.report.verdict import Verdict
@@ -30,7 +30,12 @@ PLOTS = "plots and tables"
 
 
 def compete(
-    run: Run, folds: Folds, weights: Array, candidates: Callable[[float], Sequence[Candidate]], *, work: float = 1.0
+    run: RecipeRun,
+    folds: Folds,
+    weights: Array,
+    candidates: Callable[[float], Sequence[Candidate]],
+    *,
+    work: float = 1.0,
 ) -> Contest:
     """Enters the candidates, which may depend on the allowance, the cheapest first.
 
@@ -48,7 +53,7 @@ def compete(
     return contest
 
 
-def deliver(run: Run, contest: Contest) -> Delivered:
+def deliver(run: RecipeRun, contest: Contest) -> Delivered:
     """The winner, trained on everything that may be learnt from."""
     winner = contest.winner
     assert winner is not None
@@ -59,7 +64,9 @@ def deliver(run: Run, contest: Contest) -> Delivered:
     return delivered
 
 
-def complete(verdict: Verdict | MaskVerdict, run: Run, contest: Contest, delivered: Delivered, indices: Array) -> None:
+def complete(
+    verdict: Verdict | MaskVerdict, run: RecipeRun, contest: Contest, delivered: Delivered, indices: Array
+) -> None:
     """Adds to the verdict what is wrong with its figures. `indices` are the measured images."""
     is_frozen = delivered.state is None
     if caveat := run.learnt(contest.folds.development, indices, delivered.backbone, frozen=is_frozen):
@@ -68,8 +75,8 @@ def complete(verdict: Verdict | MaskVerdict, run: Run, contest: Contest, deliver
 
 
 def export(
-    run: Run, contest: Contest, network: Any, server: Classifier | Segmenter, images: Arrays, tried: Array,
-    try_saved_model: Callable[[exports.Trial, list[Array]], None],
+    run: RecipeRun, contest: Contest, network: Any, server: Classifier | Segmenter, images: Arrays, tried: Array,
+    try_saved_model: Callable[[exports.ExportTrial, list[Array]], None],
 ) -> list[exports.Export]:  # fmt: skip
     """All forms, each tried on the held-out images `tried`. The first is the SavedModel, which every result needs.
 
@@ -80,7 +87,7 @@ def export(
         originals = [run.data(index) for index in tried]
         with run.optional(str(image_metadata.HELD_OUT)):
             held_out_images.write(originals, run.aside / exports.SAVED_MODEL, run.background)
-        trial = exports.Trial.of(network, run.aside, images.batch(tried).astype(np.float32), image=run.image())
+        trial = exports.ExportTrial.of(network, run.aside, images.batch(tried).astype(np.float32), image=run.image())
         try_saved_model(trial, [graph_images.as_tensor(data, run.background) for data in originals])
         trial.add("Keras", exports.KERAS_FILE, exports.keras_file(network))
     if run.parameters["exports"] == "all":
@@ -89,7 +96,7 @@ def export(
     return trial.results
 
 
-def draw(run: Run, contest: Contest, delivered: Delivered, measured: dict[str, Any], **axis: str) -> None:
+def draw(run: RecipeRun, contest: Contest, delivered: Delivered, measured: dict[str, Any], **axis: str) -> None:
     """Plots the candidates, the epochs of the delivered one, and what is confused."""
     folder = run.aside / "plots"
     rows = [(entry.row.name, entry.row.score, entry.row.spread or 0.0) for entry in contest.entries]
@@ -104,7 +111,7 @@ def draw(run: Run, contest: Contest, delivered: Delivered, measured: dict[str, A
 
 
 def write_report(
-    run: Run, contest: Contest, delivered: Delivered, choice: Choice, verdict: Verdict | MaskVerdict,
+    run: RecipeRun, contest: Contest, delivered: Delivered, choice: BackboneChoice, verdict: Verdict | MaskVerdict,
     measured: dict[str, Any], forms: Sequence[exports.Export], indices: Array, **more: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """Returns what metrics.json says; `more` are further entries."""

@@ -23,7 +23,7 @@ from tfserve.training.fit.detection_loss import DetectionLoss
 from tfserve.training.fit.fitting import fit, schedule
 from tfserve.training.fit.folds import divide
 from tfserve.training.recipes import schedule_defaults
-from tfserve.training.recipes.run import INPUT, Run, resume
+from tfserve.training.recipes.run import INPUT, RecipeRun, resume
 from tfserve.training.report import box_examples, detection_metrics, detection_plots, plots, report
 from tfserve.training.report.detection_metrics import Predicted, Truth
 
@@ -52,7 +52,7 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Parts:
+class ImagePositions:
     """Positions in the index of images, sorted. `every` is all that may be learnt from once the model is measured."""
 
     training: Array
@@ -72,7 +72,7 @@ class Phase:
     rate: float
 
 
-def train(run: Run) -> dict[str, Any]:
+def train(run: RecipeRun) -> dict[str, Any]:
     """Fills `run.aside` and returns what its metrics.json says.
 
     The network is trained on one part of the images and measured on the other. Then it is trained further on all of
@@ -126,14 +126,14 @@ def train(run: Run) -> dict[str, Any]:
     return report.write(run, measured, forms, described, state=state, counts=counts, more=more)
 
 
-def divided(found: Sequence[ImageFile], share: float, seed: int) -> Parts:
+def divided(found: Sequence[ImageFile], share: float, seed: int) -> ImagePositions:
     """The project's own test part is held out, else its validation part, else about `share` of each class."""
     rarest = zip(found, rarest_labels(found), strict=True)
     folds = divide([msgspec.structs.replace(image, label=label) for image, label in rarest], share, seed)
     measured_on = folds.measured_on(1)
     if len(folds.test):
-        return Parts(folds.development, folds.test, folds.development, measured_on)
-    return Parts(folds.folds[0].training, folds.folds[0].held_out, folds.development, measured_on)
+        return ImagePositions(folds.development, folds.test, folds.development, measured_on)
+    return ImagePositions(folds.folds[0].training, folds.folds[0].held_out, folds.development, measured_on)
 
 
 def rarest_labels(found: Sequence[ImageFile]) -> list[int]:
@@ -185,14 +185,14 @@ def _origin(weights: Any) -> str:
     return "from scratch" if weights is None else "with ImageNet weights"
 
 
-def _data(run: Run, size: tuple[int, int]) -> Data:
+def _data(run: RecipeRun, size: tuple[int, int]) -> Data:
     found = run.findings.images
     pictures = run.store("read images", "images", (*size, 3), lambda index: run.pixels(index, size))
     run.keep(pictures.batch)
     return Data(pictures, Boxes(found, size))
 
 
-def _phases(run: Run, parts: Parts, size: tuple[int, int]) -> list[Phase]:
+def _phases(run: RecipeRun, parts: ImagePositions, size: tuple[int, int]) -> list[Phase]:
     """Both, or only the first where nothing is left to learn from after it; their stages are expected."""
     rate = run.rate(RATE, continued=run.warm is not None)
     usual = schedule_defaults.epochs(run.parameters, len(parts.training), share=run.epochs_share)
@@ -208,7 +208,7 @@ def _phases(run: Run, parts: Parts, size: tuple[int, int]) -> list[Phase]:
     return phases
 
 
-def _compile(run: Run, model: Any, phases: Sequence[Phase]) -> None:
+def _compile(run: RecipeRun, model: Any, phases: Sequence[Phase]) -> None:
     """Once for all phases: to build the graph takes as long as twenty steps."""
     steps = [len(phase.indices) // min(run.batch_size, len(phase.indices)) for phase in phases]
     schedules = [schedule(phase.rate, phase.epochs, count) for phase, count in zip(phases, steps, strict=True)]
@@ -221,7 +221,7 @@ def _compile(run: Run, model: Any, phases: Sequence[Phase]) -> None:
     )
 
 
-def _fit(run: Run, model: Any, data: Data, parts: Parts, phase: Phase) -> State:
+def _fit(run: RecipeRun, model: Any, data: Data, parts: ImagePositions, phase: Phase) -> State:
     """Trains to the end of the schedule. The loss of a few held-out images is shown, and decides nothing."""
     chosen = run.parameters
     batch_size = min(run.batch_size, len(phase.indices))
@@ -248,7 +248,9 @@ def _fit(run: Run, model: Any, data: Data, parts: Parts, phase: Phase) -> State:
     return state
 
 
-def _learn_from_all(run: Run, model: Any, network: Any, data: Data, parts: Parts, phase: Phase, honest: float) -> bool:
+def _learn_from_all(
+    run: RecipeRun, model: Any, network: Any, data: Data, parts: ImagePositions, phase: Phase, honest: float
+) -> bool:
     """Whether the model has learnt from all images: if that did not harm it on those that it knows by now."""
     before = model.get_weights()
     _fit(run, model, data, parts, phase)
@@ -271,7 +273,7 @@ def _learn_from_all(run: Run, model: Any, network: Any, data: Data, parts: Parts
 
 
 def _draw(
-    run: Run, state: State, parts: Parts, truths: Sequence[Truth], predictions: Sequence[Predicted],
+    run: RecipeRun, state: State, parts: ImagePositions, truths: Sequence[Truth], predictions: Sequence[Predicted],
     measured: dict[str, Any],
 ) -> None:  # fmt: skip
     labels, folder = run.findings.labels, run.aside / "plots"

@@ -55,7 +55,7 @@ LEFT_BY_ATTEMPTS = {".npz", ".npy", ".writing"}
 
 
 @dataclass
-class Run:
+class RecipeRun:
     """`aside` is the folder that the result is made in; `work` is kept between attempts.
 
     `min_score` is the score below which a detector's boxes are left out of the response for a file.
@@ -232,7 +232,7 @@ def png(pixels: Array, size: tuple[int, int]) -> bytes:
     return buffer.getvalue()
 
 
-def begin(message: Train, notify: Callable[[Progress], None]) -> Run:
+def begin(message: Train, notify: Callable[[Progress], None]) -> RecipeRun:
     """Raises `Invalid` when the parameters or the findings are invalid. Imports no TensorFlow."""
     chosen = parameters.complete(message.train_type, message.parameters)
     found = findings.read(Path(message.findings))
@@ -252,7 +252,7 @@ def begin(message: Train, notify: Callable[[Progress], None]) -> Run:
     clock.budget_s = budget.seconds_of(chosen.get("budget"))
     clock.ends_early = EarlyEnd(message.job, work / EARLY_END_FILE)
     _expect(clock, found, chosen)
-    return Run(
+    return RecipeRun(
         message.task_id, project, local_found, local_chosen, work, aside_of(folder), folder, reporter,
         clock, fingerprint, warm=warm,
     )  # fmt: skip
@@ -316,7 +316,7 @@ def limit(threads: int, seed: int) -> None:
     keras.utils.set_random_seed(seed)
 
 
-def resume(run: Run, model: Any, checkpoints: Checkpoints, name: str) -> State:
+def resume(run: RecipeRun, model: Any, checkpoints: Checkpoints, name: str) -> State:
     """Loads the last checkpoint into a compiled model, reports it, and returns its state."""
     state = checkpoints.restore(model)
     sentences = [f"Checkpoint {damage}, so it was skipped." for damage in checkpoints.damaged]

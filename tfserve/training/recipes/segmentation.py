@@ -18,9 +18,9 @@ from tfserve.training.fit import pretrained
 from tfserve.training.fit.candidates import Contest
 from tfserve.training.fit.delivery import Delivered
 from tfserve.training.fit.map_rows import KnownMaps
-from tfserve.training.fit.pretrained import Choice
-from tfserve.training.fit.segmentation_material import Material, measured_mask, shrunk
-from tfserve.training.fit.segmenters import Decoder, LinearHead, Trained, Tuned, UNet
+from tfserve.training.fit.pretrained import BackboneChoice
+from tfserve.training.fit.segmentation_material import SegmentationMaterial, measured_mask, shrunk
+from tfserve.training.fit.segmenters import MaskDecoder, PixelHead, Trained, Tuned, UNet
 from tfserve.training.recipes.contest import (
     PLOTS,
     SMALL_SIDE,
@@ -31,7 +31,7 @@ from tfserve.training.recipes.contest import (
     export,
     write_report,
 )
-from tfserve.training.recipes.run import Run
+from tfserve.training.recipes.run import RecipeRun
 from tfserve.training.report import evaluation, mask_examples, mask_verdict, plots
 
 MAX_TRIED = 20
@@ -48,11 +48,11 @@ Masks = Callable[[Array], Array]
 """From images (1, height, width, 3) of 0 to 255 to the values of their masks (1, height, width)."""
 
 
-def train(run: Run) -> dict[str, Any]:
+def train(run: RecipeRun) -> dict[str, Any]:
     """Fills `run.aside` and returns what its metrics.json says."""
     found = run.findings
     choice = pretrained.choose_for_masks(run.parameters["backbone"], run.parameters["weights"])
-    material = Material(run)
+    material = SegmentationMaterial(run)
     contest = _compete(run, material, choice)
     delivered = deliver(run, contest)
 
@@ -72,7 +72,7 @@ def train(run: Run) -> dict[str, Any]:
 # --- candidates
 
 
-def _compete(run: Run, material: Material, choice: Choice) -> Contest:
+def _compete(run: RecipeRun, material: SegmentationMaterial, choice: BackboneChoice) -> Contest:
     """The candidates that the backbone allows."""
     network = "a U-Net" if choice.weights is None else "a known network for masks"
     exports.expect(run.clock, EXPORTS_S, network, run.parameters["exports"])
@@ -80,23 +80,23 @@ def _compete(run: Run, material: Material, choice: Choice) -> Contest:
     return compete(run, material.folds, np.ones(material.count), partial(_candidates, material, choice), work=MORE_WORK)
 
 
-def _candidates(material: Material, choice: Choice, allowed: float) -> list[LinearHead | Trained]:
+def _candidates(material: SegmentationMaterial, choice: BackboneChoice, allowed: float) -> list[PixelHead | Trained]:
     """In the order in which they are tried."""
     if choice.weights is None:
         return [UNet(material, allowed)]
     maps = KnownMaps(material, choice, allowed)
-    decoder = Decoder(material, maps)
+    decoder = MaskDecoder(material, maps)
     tuned = Tuned(material, maps, decoder)
     if material.run.parameters["backbone"] != "auto":
-        return [LinearHead(material, maps), decoder, tuned]
+        return [PixelHead(material, maps), decoder, tuned]
     unet = UNet(material, allowed - maps.plain_s)
     if max(unet.size) <= SMALL_SIDE:
-        return [LinearHead(material, maps), unet, decoder, tuned]
-    return [LinearHead(material, maps), decoder, tuned, unet]
+        return [PixelHead(material, maps), unet, decoder, tuned]
+    return [PixelHead(material, maps), decoder, tuned, unet]
 
 
 def _measure(
-    run: Run, material: Material, contest: Contest, delivered: Delivered
+    run: RecipeRun, material: SegmentationMaterial, contest: Contest, delivered: Delivered
 ) -> tuple[Array, Array, Array]:  # fmt: skip
     """The images that the figures come from, and by models that never saw them: confusions (images, classes, classes)
     and small predicted masks (images, height, width)."""
@@ -115,7 +115,7 @@ def _measure(
 
 
 def _judge(
-    material: Material, indices: Array, measured: dict[str, Any], small: Array
+    material: SegmentationMaterial, indices: Array, measured: dict[str, Any], small: Array
 ) -> mask_verdict.MaskVerdict:  # fmt: skip
     truth = np.stack([shrunk(measured_mask(material.run, index), small.shape[1:]) for index in indices])
     return mask_verdict.judge(
@@ -128,7 +128,7 @@ def _judge(
 # --- what comes after
 
 
-def _draw_masks(run: Run, indices: Array, small: Array) -> None:
+def _draw_masks(run: RecipeRun, indices: Array, small: Array) -> None:
     shown = []
     for at in spread(np.arange(len(indices)), MAX_SHOWN):
         index = indices[at]
@@ -137,7 +137,7 @@ def _draw_masks(run: Run, indices: Array, small: Array) -> None:
     plots.masks(run.aside / "plots" / "masks.png", shown, len(run.findings.labels))
 
 
-def _write_examples(run: Run, indices: Array, small: Array) -> None:
+def _write_examples(run: RecipeRun, indices: Array, small: Array) -> None:
     """The worst ones, and as many others."""
     truth = np.stack([shrunk(measured_mask(run, index), small.shape[1:]) for index in indices])
     agreement = [mask_examples.iou(true, found) for true, found in zip(truth, small, strict=True)]
@@ -160,7 +160,7 @@ def _predict(server: Segmenter) -> Masks:
 
 
 def _export(
-    run: Run, material: Material, contest: Contest, delivered: Delivered, indices: Array
+    run: RecipeRun, material: SegmentationMaterial, contest: Contest, delivered: Delivered, indices: Array
 ) -> list[exports.Export]:
     found, network, tried = run.findings, delivered.network, spread(indices, MAX_TRIED)
     server = Segmenter(network, found.labels, found.numbers, found.display, background=run.parameters["background"])
@@ -170,7 +170,7 @@ def _export(
         """Class numbers (1, height, width), in the image's own size."""
         return np.searchsorted(np.asarray(found.numbers), predict(run.pixels(index)[np.newaxis]))
 
-    def try_saved_model(trial: exports.Trial, files: Sequence[Array]) -> None:
+    def try_saved_model(trial: exports.ExportTrial, files: Sequence[Array]) -> None:
         trial.add("SavedModel", exports.SAVED_MODEL, exports.saved_model("mask", values=found.numbers))
         trial.add(
             "SavedModel from files", exports.SAVED_MODEL, exports.saved_model("mask", "image_bytes", found.numbers),

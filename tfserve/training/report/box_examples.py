@@ -13,7 +13,7 @@ from PIL import Image
 from tfserve.tensors.specs import Array
 from tfserve.training.dataset.splitting import spread
 from tfserve.training.report.detection_metrics import Predicted, Truth
-from tfserve.training.report.detection_mistakes import MISSED_WEIGHT, Comparison, compare
+from tfserve.training.report.detection_mistakes import MISSED_WEIGHT, ComparedBoxes, compare
 from tfserve.training.report.mask_examples import FOLDER, SIDE
 
 EXAMPLES_FILE = f"{FOLDER}/boxes.json"
@@ -44,13 +44,13 @@ def write(
     (folder / EXAMPLES_FILE).write_text(json.dumps(rows))
 
 
-def weight(found: Comparison) -> float:
+def weight(found: ComparedBoxes) -> float:
     """How bad the worst mistake in an image is, from 0 (none) to 1."""
     scores = found.predicted.scores[found.wrong]
     return max(float(scores.max(initial=0.0)), MISSED_WEIGHT if found.missed.any() else 0.0)
 
 
-def _shown(compared: Sequence[Comparison]) -> list[int]:
+def _shown(compared: Sequence[ComparedBoxes]) -> list[int]:
     weights = np.array([weight(each) for each in compared])
     order = np.argsort(-weights, kind="stable")
     worst = order[weights[order] > 0][:MAX_WORST]
@@ -58,7 +58,7 @@ def _shown(compared: Sequence[Comparison]) -> list[int]:
     return [int(at) for at in (*worst, *spread(others, MAX_OTHERS))]
 
 
-def _boxes(truth: Truth, found: Comparison) -> dict[str, Any]:
+def _boxes(truth: Truth, found: ComparedBoxes) -> dict[str, Any]:
     predicted = found.predicted
     return {
         "true": [

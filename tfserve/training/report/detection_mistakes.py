@@ -15,7 +15,7 @@ HIT = 0.5
 MISSED_WEIGHT = 0.5
 
 
-class Comparison(NamedTuple):
+class ComparedBoxes(NamedTuple):
     """The predicted boxes of one image with at least a certain score, compared with the true ones.
 
     `predicted` are those boxes, `wrong` (bool) is their verdict, `overlaps` their IoU with each true box, and `missed`
@@ -37,7 +37,7 @@ class Mistake(NamedTuple):
     caption: str
 
 
-def compare(truth: Truth, predicted: Predicted, score: float) -> Comparison:
+def compare(truth: Truth, predicted: Predicted, score: float) -> ComparedBoxes:
     """Matches the boxes with at least this score, best first, with the objects of the same class."""
     kept = predicted.scores >= score
     counted = Predicted(predicted.boxes[kept], predicted.scores[kept], predicted.labels[kept])
@@ -49,7 +49,7 @@ def compare(truth: Truth, predicted: Predicted, score: float) -> Comparison:
             missed[fitting.argmax()] = False
         else:
             wrong[at] = not (crowd & (each >= HIT)).any()
-    return Comparison(counted, wrong, missed, overlaps)
+    return ComparedBoxes(counted, wrong, missed, overlaps)
 
 
 def mistakes(
@@ -62,7 +62,7 @@ def mistakes(
     return sorted(every, key=lambda mistake: -mistake.weight)
 
 
-def _of_image(image: int, truth: Truth, found: Comparison, labels: Sequence[str]) -> list[Mistake]:
+def _of_image(image: int, truth: Truth, found: ComparedBoxes, labels: Sequence[str]) -> list[Mistake]:
     boxes, scores, numbers = found.predicted.boxes, found.predicted.scores, found.predicted.labels
     wrong = [
         Mistake(

@@ -11,7 +11,7 @@ from tfserve.tensors.specs import Array
 from tfserve.training.dataset import image_reading
 from tfserve.training.dataset.search import is_image
 from tfserve.training.fit.delivery import Delivered
-from tfserve.training.recipes.run import Run
+from tfserve.training.recipes.run import RecipeRun
 from tfserve.training.report import occlusion, plots, single_images
 
 UNLABELLED_FOLDERS = ("unlabelled", "unlabeled")
@@ -21,7 +21,7 @@ MAX_EXPLAINED = 12
 _BATCH = 64
 
 
-def write(run: Run, delivered: Delivered, indices: Array, truth: Array, probabilities: Array) -> None:
+def write(run: RecipeRun, delivered: Delivered, indices: Array, truth: Array, probabilities: Array) -> None:
     """`indices` are the held-out images, `probabilities` is (held-out, classes). A file that fails becomes a note."""
     names = run.findings.names
     with run.optional(single_images.HELD_OUT_FILE):
@@ -34,7 +34,7 @@ def write(run: Run, delivered: Delivered, indices: Array, truth: Array, probabil
             _explain(run, delivered, indices, truth, probabilities, names)
 
 
-def _label_next(run: Run, delivered: Delivered, names: Sequence[str]) -> None:
+def _label_next(run: RecipeRun, delivered: Delivered, names: Sequence[str]) -> None:
     """Predictions for unlabelled images, if the project has any."""
     folder = _unlabelled(run)
     if folder is None:
@@ -60,14 +60,14 @@ def _label_next(run: Run, delivered: Delivered, names: Sequence[str]) -> None:
     )
 
 
-def _unlabelled(run: Run) -> Path | None:
+def _unlabelled(run: RecipeRun) -> Path | None:
     given = run.parameters["unlabelled"]
     folders = [Path(given)] if given != "auto" else [run.project / name for name in UNLABELLED_FOLDERS]
     return next((folder for folder in folders if folder.is_dir()), None)
 
 
 def _explain(
-    run: Run, delivered: Delivered, indices: Array, truth: Array, probabilities: Array, names: Sequence[str]
+    run: RecipeRun, delivered: Delivered, indices: Array, truth: Array, probabilities: Array, names: Sequence[str]
 ) -> None:
     """Plots the most certain mistakes, then the least certain predictions."""
     predicted = probabilities.argmax(axis=1)

@@ -17,7 +17,7 @@ from tfserve.training.atomic_files import is_disk_full
 from tfserve.training.export import web_page
 from tfserve.training.export.exports import Export
 from tfserve.training.fit.checkpoints import State
-from tfserve.training.recipes.run import ENLARGE, METRICS_FILE, Run
+from tfserve.training.recipes.run import ENLARGE, METRICS_FILE, RecipeRun
 from tfserve.training.report import mask_examples
 
 MAX_SKIPPED = 1000
@@ -32,7 +32,7 @@ _ANSWERS = {
 
 
 def write(
-    run: Run, evaluation: dict[str, Any], exports: Sequence[Export], network: dict[str, Any], *,
+    run: RecipeRun, evaluation: dict[str, Any], exports: Sequence[Export], network: dict[str, Any], *,
     state: State | None, counts: dict[str, Any], more: dict[str, Any],
 ) -> dict[str, Any]:  # fmt: skip
     """Writes labels.txt, metrics.json and README.md, and returns what metrics.json says.
@@ -66,7 +66,7 @@ def write(
     return metrics
 
 
-def _write(run: Run, name: str, content: Callable[[], str]) -> None:
+def _write(run: RecipeRun, name: str, content: Callable[[], str]) -> None:
     """Writes a required file. On a full disk, optional folders are removed one by one."""
     for less in (*LESS_IMPORTANT, None):
         try:
@@ -83,7 +83,7 @@ def _write(run: Run, name: str, content: Callable[[], str]) -> None:
                 run.note(f"{less}/ was removed because the disk is full.")
 
 
-def _write_web_page(run: Run, exports: Sequence[Export]) -> None:
+def _write_web_page(run: RecipeRun, exports: Sequence[Export]) -> None:
     """A page to try the ONNX form in a browser."""
     onnx = next((each for each in exports if each.path.endswith(".onnx") and each.agrees), None)
     if onnx is None:
@@ -116,7 +116,7 @@ def _write_events(folder: Path, state: State) -> None:
                 writer.write(Event(wall_time=ended_at, step=step, summary=scalar).SerializeToString())
 
 
-def _readme(run: Run, metrics: dict[str, Any]) -> str:
+def _readme(run: RecipeRun, metrics: dict[str, Any]) -> str:
     parts = (
         [f"# {metrics['train_type'].capitalize()} of {run.project.name}", ""],
         _what(run, metrics),
@@ -128,7 +128,7 @@ def _readme(run: Run, metrics: dict[str, Any]) -> str:
     return "\n".join(line for part in parts for line in part) + "\n"
 
 
-def _what(run: Run, metrics: dict[str, Any]) -> list[str]:
+def _what(run: RecipeRun, metrics: dict[str, Any]) -> list[str]:
     verdict = [f"**Verdict: {metrics['verdict']}.**", ""] if "verdict" in metrics else []
     return [
         *verdict,
@@ -161,7 +161,7 @@ def _measured_on(metrics: dict[str, Any]) -> str:
     )
 
 
-def _labels(run: Run) -> list[str]:
+def _labels(run: RecipeRun) -> list[str]:
     """Each label, with the name as the user writes it where that says more."""
     both = zip(run.findings.labels, run.findings.display, strict=True)
     return [label if label == display else f"{label} ({display})" for label, display in both]
@@ -217,12 +217,12 @@ def _what_is_here(metrics: dict[str, Any]) -> list[str]:
     return _table(["form", "file", "KiB", "ms per image", "same as the original", ""], rows)
 
 
-def _how_to_use(run: Run) -> list[str]:
+def _how_to_use(run: RecipeRun) -> list[str]:
     kind = run.findings.train_type
     return [*_deployment(run, kind), *(_full_size(run) if kind == "segmentation" else [])]
 
 
-def _full_size(run: Run) -> list[str]:
+def _full_size(run: RecipeRun) -> list[str]:
     """How to get probabilities, and masks from the small forms."""
     height, width = run.parameters["network_size"]
     return [
@@ -234,7 +234,7 @@ def _full_size(run: Run) -> list[str]:
     ]
 
 
-def _deployment(run: Run, kind: str) -> list[str]:
+def _deployment(run: RecipeRun, kind: str) -> list[str]:
     return [
         "Deploy `saved_model`; `signature: image_bytes` takes encoded images (`image_bytes`) and returns"
         f" {_ANSWERS[kind]}."
@@ -251,7 +251,7 @@ def _deployment(run: Run, kind: str) -> list[str]:
     ]
 
 
-def _about_web_page(run: Run) -> list[str]:
+def _about_web_page(run: RecipeRun) -> list[str]:
     if not (run.aside / web_page.FOLDER).is_dir():
         return []
     return [
@@ -261,7 +261,7 @@ def _about_web_page(run: Run) -> list[str]:
     ]
 
 
-def _how_it_came_about(run: Run, metrics: dict[str, Any]) -> list[str]:
+def _how_it_came_about(run: RecipeRun, metrics: dict[str, Any]) -> list[str]:
     epochs, skipped = metrics["epochs"], Counter(each.reason.partition(":")[0] for each in run.findings.skipped)
     reasons = ", ".join(f"{count} {reason}" for reason, count in skipped.most_common())
     chosen = ", ".join(f"{name} {value}" for name, value in run.parameters.items())

@@ -18,8 +18,8 @@ from tfserve.paths import resolve
 from tfserve.remote_sources import is_remote
 from tfserve.uploads.store import PREFIX, Uploads
 from tfserve.web.access.audit_log import AuditLog
-from tfserve.web.api.json_requests import Reader, read_any
-from tfserve.web.predictions.live_models import Models
+from tfserve.web.api.json_requests import RequestReader, read_any
+from tfserve.web.predictions.live_models import LiveModels
 from tfserve.web.supervisor_client import SupervisorClient
 
 JSON, TEXT, EVENTS, BYTES = "application/json", "text/plain", "text/event-stream", "application/octet-stream"
@@ -71,7 +71,7 @@ class Context:
     """What a handler needs: the server's services and values from the request headers."""
 
     line: SupervisorClient
-    models: Models
+    models: LiveModels
     settings: Settings
     start_folder: Path
     audit: AuditLog
@@ -181,7 +181,7 @@ class Endpoint:
         return f"{{{parameter}}}" in self.path
 
 
-class Table(list[Endpoint]):
+class EndpointTable(list[Endpoint]):
     """The endpoints of one API. The decorators `get`, `post` and `add` add handlers."""
 
     def __init__(self, format: Format, scope: Scope | None, tag: Tag = Tag.SERVER) -> None:  # noqa: A002
@@ -269,4 +269,4 @@ class Table(list[Endpoint]):
 
 
 def _reader(request: RequestType) -> Callable[[bytes, list[str]], Any]:
-    return Reader(request).read if issubclass(request, msgspec.Struct) else read_any
+    return RequestReader(request).read if issubclass(request, msgspec.Struct) else read_any

@@ -16,7 +16,7 @@ from tfserve.web.api.v1.rest import V1
 from tfserve.web.api.v2.rest import V2
 from tfserve.web.http.access_log import AccessLog, Started
 from tfserve.web.http.bodies import ClientGone
-from tfserve.web.http.exchange import Exchange, Head, Response
+from tfserve.web.http.exchange import Exchange, RequestContext, Response
 from tfserve.web.http.forwarded import Forwarded
 from tfserve.web.http.guard import Guard
 from tfserve.web.http.request_boundary import begin_entry, end_entry, reported
@@ -113,7 +113,7 @@ class FastPredictions:
         answer: Answer | None = head.kept
         if answer is None:
             edge = self._v1 if head.path.startswith("/v1") else self._v2
-            answer = head.kept = edge.answer(exchange.scope, Head(exchange.headers))
+            answer = head.kept = edge.answer(exchange.scope, RequestContext(exchange.headers))
         if self._authentication.is_required:
             return self._limited(exchange, answer, caller)
         return answer(exchange.body, caller)

@@ -9,8 +9,8 @@ from typing import TypeAlias
 from grpc_health.v1 import health_pb2 as health
 
 from tfserve.errors import NotFound, nearest
-from tfserve.web.predictions.live_models import Models, NoSuchModel
-from tfserve.web.rpc import Call, Service, Stream, Unary
+from tfserve.web.predictions.live_models import LiveModels, NoSuchModel
+from tfserve.web.rpc import Call, Service, StreamMethod, Unary
 
 NAME = "grpc.health.v1.Health"
 
@@ -19,10 +19,10 @@ _Answer: TypeAlias = health.HealthCheckResponse
 
 
 @dataclass(frozen=True)
-class Health:
+class HealthService:
     """The name is that of a service or a model, or empty for the whole server."""
 
-    models: Models
+    models: LiveModels
     services: Collection[str]
 
     async def check(self, request: _Check, _: Call) -> _Answer:
@@ -56,12 +56,12 @@ class Health:
             return int(_Answer.SERVICE_UNKNOWN)
 
 
-def service(models: Models, services: Collection[str]) -> Service:
-    answers = Health(models, [*services, NAME])
+def service(models: LiveModels, services: Collection[str]) -> Service:
+    answers = HealthService(models, [*services, NAME])
     return Service(
         NAME,
         {
             "Check": Unary(_Check, _Answer, answers.check, None),
-            "Watch": Stream(_Check, _Answer, answers.watch, None),
+            "Watch": StreamMethod(_Check, _Answer, answers.watch, None),
         },
     )

@@ -10,7 +10,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha._async import ReflectionServicer
 
 from tfserve.web.api.protos.descriptor_pool import POOL
-from tfserve.web.rpc import Call, Service, Stream
+from tfserve.web.rpc import Call, Service, StreamMethod
 
 NAME = "grpc.reflection.v1alpha.ServerReflection"
 #: The newer name of the same service, with the same messages.
@@ -26,5 +26,5 @@ def services(names: Collection[str]) -> list[Service]:
     def answer(requests: AsyncIterator[Any], _: Call) -> AsyncGenerator[Any, None]:
         return servicer.ServerReflectionInfo(requests, None)  # type: ignore[no-any-return]
 
-    method = Stream(reflection_pb2.ServerReflectionRequest, reflection_pb2.ServerReflectionResponse, answer)
+    method = StreamMethod(reflection_pb2.ServerReflectionRequest, reflection_pb2.ServerReflectionResponse, answer)
     return [Service(name, {"ServerReflectionInfo": method}) for name in (NAME, NEW_NAME)]

@@ -24,7 +24,7 @@ MAX_LISTED = 50_000
 """Members of objects. To look for fields among more of them would block all other requests of the process."""
 
 
-class Reader(Generic[R]):
+class RequestReader(Generic[R]):
     """Reads the requests of one endpoint. Unknown fields only cause a warning, because older clients may send them."""
 
     def __init__(self, request: type[R]) -> None:

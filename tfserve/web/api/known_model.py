@@ -9,19 +9,19 @@ from tfserve.access.principals import PREDICT, PRINCIPAL, Principal
 from tfserve.config import Settings
 from tfserve.web.http import access_log
 from tfserve.web.http.bodies import check_size, limit_of
-from tfserve.web.predictions.live_models import Model, Models
+from tfserve.web.predictions.live_models import LiveModels, Model
 
 
 class KnownModel:
     """`find` looks for the model, for the current principal. It may raise any `TFserveError`."""
 
-    def __init__(self, models: Models, settings: Settings, find: Callable[[], Model]) -> None:
+    def __init__(self, models: LiveModels, settings: Settings, find: Callable[[], Model]) -> None:
         self._models = models
         self._settings = settings
         self._find = find
         self._model: Model | None = None
         self._limit = 0
-        #: for what `_model` was found: the sender, and `Models.changed` at that time
+        #: for what `_model` was found: the sender, and `LiveModels.changed` at that time
         self._principal: Principal | None = None
         self._state: asyncio.Event | None = None
 

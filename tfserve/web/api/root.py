@@ -14,7 +14,7 @@ from tfserve.access.principals import PRINCIPAL, TRAIN
 from tfserve.db import training_tasks
 from tfserve.db.task_json import task_json
 from tfserve.errors import Invalid
-from tfserve.web.api.endpoint import BINARY, JSON, REF, Context, Endpoint, Format, Schema, Table
+from tfserve.web.api.endpoint import BINARY, JSON, REF, Context, Endpoint, EndpointTable, Format, Schema
 from tfserve.web.api.guide import guide
 from tfserve.web.api.json_requests import read_any
 from tfserve.web.api.metrics import endpoints as metrics
@@ -57,7 +57,7 @@ _GUIDE: Schema = {
 }
 
 
-ENDPOINTS = Table(Format.EITHER, None)
+ENDPOINTS = EndpointTable(Format.EITHER, None)
 ENDPOINTS += [
     Endpoint(
         "POST",

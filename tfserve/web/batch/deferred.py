@@ -19,10 +19,10 @@ from tfserve.web.api.v2.rest_infer import LENGTH_HEADER, infer
 from tfserve.web.api.v2.routing import infer_target
 from tfserve.web.batch.at_most_once import computed_once, require_unmarked
 from tfserve.web.batch.patience import with_patience
-from tfserve.web.http.exchange import Head
+from tfserve.web.http.exchange import RequestContext
 from tfserve.web.http.priority_headers import read_priority_headers
 from tfserve.web.http.responses import JSON_TYPE, RestResponse
-from tfserve.web.predictions.live_models import Model, Models
+from tfserve.web.predictions.live_models import LiveModels, Model
 from tfserve.web.predictions.request import Caller, Options
 
 PATIENCE_S = 600.0
@@ -31,7 +31,7 @@ MAX_INLINE_BYTES = 256 * 1024
 """Larger JSON responses are only in the file, not in the database."""
 
 
-async def run_deferred(models: Models, job: DeferredJob, folder: Path) -> Outcome:
+async def run_deferred(models: LiveModels, job: DeferredJob, folder: Path) -> Outcome:
     """Raises the errors of the direct request, and `PossiblyComputed`."""
     try:
         body = await asyncio.to_thread((folder / REQUEST).read_bytes)
@@ -51,7 +51,7 @@ async def run_deferred(models: Models, job: DeferredJob, folder: Path) -> Outcom
     return Outcome(state=JobState.SUCCEEDED, result=result, detail=msgspec.json.encode(detail))
 
 
-async def _compute(models: Models, job: DeferredJob, body: bytes, folder: Path) -> RestResponse:
+async def _compute(models: LiveModels, job: DeferredJob, body: bytes, folder: Path) -> RestResponse:
     headers = {name.encode(): value.encode("latin-1") for name, value in job.headers.items()}
     if job.protocol != V1:
         target, pinned = infer_target(job.path)
@@ -61,7 +61,7 @@ async def _compute(models: Models, job: DeferredJob, body: bytes, folder: Path) 
                 return await infer(model, body, headers, Caller(), pinned=pinned)
 
         return await with_patience(models, lambda: model_of(models, *target), compute_v2, PATIENCE_S)
-    head = Head(headers, job.query.encode("latin-1"))
+    head = RequestContext(headers, job.query.encode("latin-1"))
     address = routing.read("POST", job.path.encode("latin-1"))
     options = Options(V1, *read_priority_headers(headers), address.is_pinned)
 

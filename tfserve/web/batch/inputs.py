@@ -25,7 +25,7 @@ class InputChanged(Conflict):
     """The input of the batch has changed since it began, so it can't be continued. Start a new batch."""
 
 
-class Row(NamedTuple):
+class InputRow(NamedTuple):
     """One row: its `json` as an element of `instances`, or the `problem` with it. `file` is the name of an image."""
 
     number: int
@@ -34,7 +34,7 @@ class Row(NamedTuple):
     file: str | None = None
 
 
-class Source(Protocol):
+class RowSource(Protocol):
     """An input. Its methods block, so they run in threads."""
 
     def fingerprint(self) -> str:
@@ -45,7 +45,7 @@ class Source(Protocol):
         """The number of rows."""
         ...
 
-    def rows(self, skip: int) -> Iterator[Row]:
+    def rows(self, skip: int) -> Iterator[InputRow]:
         """The rows after the first `skip` ones. Raises `OSError`, `Invalid`."""
         ...
 
@@ -63,7 +63,7 @@ class JsonLines:
         with self._path.open("rb") as file:
             return sum(1 for _ in _lines(file))
 
-    def rows(self, skip: int) -> Iterator[Row]:
+    def rows(self, skip: int) -> Iterator[InputRow]:
         with self._path.open("rb") as file:
             for index, line in enumerate(_lines(file)):
                 if index >= skip:
@@ -83,14 +83,14 @@ class CsvLines:
     def count(self) -> int:
         return sum(1 for _ in self._records())
 
-    def rows(self, skip: int) -> Iterator[Row]:
+    def rows(self, skip: int) -> Iterator[InputRow]:
         for index, cells in enumerate(self._records()):
             if index < skip:
                 continue
             try:
-                yield Row(index, orjson.dumps(self._columns.instance(cells)))
+                yield InputRow(index, orjson.dumps(self._columns.instance(cells)))
             except Invalid as error:
-                yield Row(index, problem=error.message)
+                yield InputRow(index, problem=error.message)
 
     def _records(self) -> Iterator[list[str]]:
         with self._path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
@@ -119,7 +119,7 @@ class Images:
     def count(self) -> int:
         return len(self._files)
 
-    def rows(self, skip: int) -> Iterator[Row]:
+    def rows(self, skip: int) -> Iterator[InputRow]:
         for index, file in enumerate(self._files[skip:], skip):
             yield _image_row(index, file, self._name(file).encode(errors="replace").decode())
 
@@ -151,28 +151,28 @@ def _lines(file: IO[bytes]) -> Iterator[bytes | None]:
         is_first = False
 
 
-def _image_row(number: int, file: Path, name: str) -> Row:
+def _image_row(number: int, file: Path, name: str) -> InputRow:
     try:
         if file.stat().st_size > MAX_ROW_BYTES:
-            return Row(number, problem=f"The file is larger than {MAX_ROW_BYTES} bytes.", file=name)
+            return InputRow(number, problem=f"The file is larger than {MAX_ROW_BYTES} bytes.", file=name)
         content = base64.b64encode(file.read_bytes()).decode()
     except OSError as error:
-        return Row(number, problem=f"The file can't be read: {error.strerror}.", file=name)
-    return Row(number, orjson.dumps({"b64": content}), file=name)
+        return InputRow(number, problem=f"The file can't be read: {error.strerror}.", file=name)
+    return InputRow(number, orjson.dumps({"b64": content}), file=name)
 
 
-def _json_row(number: int, line: bytes | None) -> Row:
+def _json_row(number: int, line: bytes | None) -> InputRow:
     """The whole line must be one JSON value, since it becomes part of a larger document."""
     if line is None:
-        return Row(number, problem=f"The line is longer than {MAX_ROW_BYTES} bytes.")
+        return InputRow(number, problem=f"The line is longer than {MAX_ROW_BYTES} bytes.")
     try:
         msgspec.json.decode(line)
     except msgspec.DecodeError as error:
         if not _is_lenient_json(line):
-            return Row(number, problem=f"The line is not JSON: {error}")
+            return InputRow(number, problem=f"The line is not JSON: {error}")
     except RecursionError:
-        return Row(number, problem="The line is nested too deeply.")
-    return Row(number, line)
+        return InputRow(number, problem="The line is nested too deeply.")
+    return InputRow(number, line)
 
 
 def _is_lenient_json(line: bytes) -> bool:

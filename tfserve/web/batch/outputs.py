@@ -11,16 +11,16 @@ from typing import Any, NamedTuple, Protocol
 import orjson
 
 from tfserve.tensors.specs import Signature, TensorSpec
-from tfserve.web.batch.inputs import Row
+from tfserve.web.batch.inputs import InputRow
 
 MAX_COLUMNS = 1000
 """A vector with more elements is one cell."""
 
 
-class Done(NamedTuple):
+class ComputedRow(NamedTuple):
     """A row that was computed: the JSON of its prediction, or the error message."""
 
-    row: Row
+    row: InputRow
     prediction: bytes = b""
     error: str = ""
 
@@ -32,7 +32,7 @@ class Writer(Protocol):
         """What the output begins with."""
         ...
 
-    def line(self, done: Done) -> bytes:
+    def line(self, done: ComputedRow) -> bytes:
         """The line of a row, with its end."""
         ...
 
@@ -43,7 +43,7 @@ class JsonLinesWriter:
     def header(self) -> bytes:
         return b""
 
-    def line(self, done: Done) -> bytes:
+    def line(self, done: ComputedRow) -> bytes:
         row = done.row
         start = b'{"index":%d' % row.number
         if row.file is not None:
@@ -63,7 +63,7 @@ class CsvWriter:
     def header(self) -> bytes:
         return _csv(["index", *(["file"] if self._has_files else []), *(each.title for each in self._columns), "error"])
 
-    def line(self, done: Done) -> bytes:
+    def line(self, done: ComputedRow) -> bytes:
         row = done.row
         values = [""] * len(self._columns) if done.error else self._values(json.loads(done.prediction))
         return _csv([row.number, *([row.file] if self._has_files else []), *values, done.error])

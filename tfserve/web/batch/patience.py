@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from tfserve.errors import Unavailable
-from tfserve.web.predictions.live_models import Model, Models, PredictionLost
+from tfserve.web.predictions.live_models import LiveModels, Model, PredictionLost
 
 T = TypeVar("T")
 
@@ -18,7 +18,7 @@ TRY_AGAIN_S = 2.0
 
 
 async def with_patience(
-    models: Models,
+    models: LiveModels,
     find: Callable[[], Model],
     compute: Callable[[Model], Awaitable[T]],
     patience_s: float,

@@ -40,7 +40,7 @@ from tfserve.web.batch.at_most_once import PossiblyComputed
 from tfserve.web.batch.deferred import run_deferred
 from tfserve.web.batch.row_predictions import RowPredictions
 from tfserve.web.batch.run import BatchRun
-from tfserve.web.predictions.live_models import Models
+from tfserve.web.predictions.live_models import LiveModels
 from tfserve.web.predictions.load import in_flight
 from tfserve.web.supervisor_client import SupervisorClient
 
@@ -78,7 +78,7 @@ class BatchProcess:
 
     def __init__(self, line_socket: socket.socket) -> None:
         self._socket = line_socket
-        self._models = Models(
+        self._models = LiveModels(
             timeout_s=TIMEOUT_S,
             limit=MAX_PREDICTIONS,
             wake=lambda name, in_full: self._supervisor.ask(WakeModel(workspace=name, in_full=in_full)),

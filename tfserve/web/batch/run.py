@@ -25,9 +25,9 @@ from tfserve.model_job_files import CHECKPOINT, Checkpoint, output_name, read_ch
 from tfserve.training.atomic_files import is_disk_full
 from tfserve.web.batch.at_most_once import mark, require_unmarked
 from tfserve.web.batch.csv_columns import Columns
-from tfserve.web.batch.inputs import CsvLines, Images, InputChanged, JsonLines, Row, Source, require_input
+from tfserve.web.batch.inputs import CsvLines, Images, InputChanged, InputRow, JsonLines, RowSource, require_input
 from tfserve.web.batch.output_file import OutputFile
-from tfserve.web.batch.outputs import CsvWriter, Done, JsonLinesWriter, Writer, columns_of, columns_of_images
+from tfserve.web.batch.outputs import ComputedRow, CsvWriter, JsonLinesWriter, Writer, columns_of, columns_of_images
 from tfserve.web.batch.row_predictions import ModelGone, RowPredictions
 from tfserve.web.predictions.live_models import Model
 
@@ -115,12 +115,12 @@ class BatchRun:
 
     # --- in threads
 
-    def _open(self, model: Model) -> tuple[Source, Writer]:
+    def _open(self, model: Model) -> tuple[RowSource, Writer]:
         """Raises `Invalid` if the input does not fit the model."""
         job, path = self._job, Path(self._job.input)
         require_input(path)
         signature = model.signature(job.signature or model.default_signature)
-        source: Source
+        source: RowSource
         if job.format == CSV:
             source = CsvLines(path, Columns(header_of(path), signature, job.columns))
         else:
@@ -131,7 +131,7 @@ class BatchRun:
         columns = columns_of(signature) if of_images is None else columns_of_images(of_images)
         return source, CsvWriter(columns, has_files=job.format == IMAGES)
 
-    def _begin(self, source: Source) -> Checkpoint:
+    def _begin(self, source: RowSource) -> Checkpoint:
         """Where to continue. Raises `InputChanged`."""
         saved = read_checkpoint(self._folder)
         output = self._folder / output_name(self._job.output)
@@ -144,9 +144,9 @@ class BatchRun:
 
     # --- rows
 
-    async def _computed(self, rows: Iterator[Row]) -> AsyncGenerator[list[Done], None]:
+    async def _computed(self, rows: Iterator[InputRow]) -> AsyncGenerator[list[ComputedRow], None]:
         """The groups of rows in order. Later groups are computed while the first is awaited."""
-        window: deque[asyncio.Task[list[Done]]] = deque()
+        window: deque[asyncio.Task[list[ComputedRow]]] = deque()
         size = 1 if self._in_order else self._job.batch_size
         ahead = max(2, (WINDOW_IMAGES if self._job.format == IMAGES else WINDOW_ROWS) // size)
         most = 0 if self._in_order else ahead
@@ -165,7 +165,7 @@ class BatchRun:
             await asyncio.gather(*window, return_exceptions=True)
 
     async def _write(
-        self, group: list[Done], output: OutputFile, writer: Writer, counting: asyncio.Future[int]
+        self, group: list[ComputedRow], output: OutputFile, writer: Writer, counting: asyncio.Future[int]
     ) -> None:
         """Raises `TooManyErrors` once the lines before are on the disk."""
         for done in group:

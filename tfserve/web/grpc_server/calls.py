@@ -14,7 +14,7 @@ from tfserve.access.principals import ANONYMOUS, Principal
 from tfserve.errors import Internal, TFserveError, TimedOut, Unsupported
 from tfserve.web.grpc_server import messages, statuses
 from tfserve.web.grpc_server.edge import Edge
-from tfserve.web.grpc_server.heads import Head, Method
+from tfserve.web.grpc_server.heads import CallHead, Method
 from tfserve.web.http.access_log import Started
 from tfserve.web.http.eager_call import EagerCall
 from tfserve.web.http2.outgoing import Outgoing
@@ -36,7 +36,7 @@ class Cardinality(Unsupported):
     """{path} takes exactly one message, got {given}."""
 
 
-class Call(Stream):
+class GrpcCall(Stream):
     """What unary and streaming calls have in common. It runs in a task of its own once its message is there."""
 
     __slots__ = (
@@ -56,7 +56,7 @@ class Call(Stream):
         "request_id",
     )  # fmt: skip
 
-    def __init__(self, connection: Outgoing, stream_id: int, head: Head, edge: Edge) -> None:
+    def __init__(self, connection: Outgoing, stream_id: int, head: CallHead, edge: Edge) -> None:
         super().__init__(connection, stream_id)
         self.head = head
         self.request_id = b""

@@ -11,7 +11,7 @@ from tfserve.config import Settings
 from tfserve.errors import Overloaded, Unauthenticated
 from tfserve.web.access.authenticator import Authenticator, TokenMissing
 from tfserve.web.access.token_limits import TokenLimits
-from tfserve.web.grpc_server.heads import Head, Method
+from tfserve.web.grpc_server.heads import CallHead, Method
 from tfserve.web.grpc_server.incomplete import IncompleteCalls
 from tfserve.web.http.access_log import AccessLog, Started
 from tfserve.web.http.forwarded import TrustedProxies
@@ -44,7 +44,7 @@ class Edge:
     def leave(self) -> None:
         self.in_progress -= 1
 
-    def identify(self, head: Head, peer: Any) -> tuple[bytes, Started | None]:
+    def identify(self, head: CallHead, peer: Any) -> tuple[bytes, Started | None]:
         """Sets the id, trace and address of the call in the current context; returns the id, and the line to log."""
         request_id = begin(head.request_id)
         join_trace(head.traceparent)
@@ -58,7 +58,7 @@ class Edge:
         started.entry.status, started.entry.trace_id = "OK", trace_id()
         return request_id, started
 
-    async def admit(self, head: Head, scope: Scope | None, size: int) -> tuple[Principal, int]:
+    async def admit(self, head: CallHead, scope: Scope | None, size: int) -> tuple[Principal, int]:
         """Sets `PRINCIPAL` for a call with a message of `size` bytes; returns what `TokenLimits.end` takes.
 
         Raises `Unauthenticated`, `ScopeRequired`, and `Overloaded` beyond the limits of the token.
@@ -77,7 +77,7 @@ class Edge:
         PRINCIPAL.set(principal)
         return principal, 0 if principal in (EVERYBODY, ANONYMOUS) else self.limits.begin(principal, size)
 
-    def _client(self, head: Head, peer: Any) -> tuple[str, str]:
+    def _client(self, head: CallHead, peer: Any) -> tuple[str, str]:
         """The client for the access log, as gRPC writes it (`ipv4:192.0.2.1:80`) or as a trusted proxy reports it."""
         host, port = peer[:2] if isinstance(peer, tuple) else ("", 0)
         reported = self.proxies.client(host, head.fields).address

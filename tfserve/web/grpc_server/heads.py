@@ -13,7 +13,7 @@ from tfserve.web.http.priority_headers import read_priority_headers
 from tfserve.web.http.request_ids import HEADER, TRACE_HEADER
 from tfserve.web.http2.frames import ErrorCode, StreamProblem
 from tfserve.web.http2.header_blocks import FIELD_OVERHEAD, MAX_METADATA_BYTES, Field
-from tfserve.web.rpc import Stream, Unary
+from tfserve.web.rpc import StreamMethod, Unary
 
 MAX_SHOWN = 120
 CONNECTION_FIELDS = frozenset((b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"))
@@ -33,7 +33,7 @@ class Method(NamedTuple):
     """A method by its full path, such as `/inference.GRPCInferenceService/ModelInfer`."""
 
     path: str
-    answers: Unary | Stream
+    answers: Unary | StreamMethod
 
 
 class NotGrpc(NamedTuple):
@@ -43,7 +43,7 @@ class NotGrpc(NamedTuple):
     text: str
 
 
-class Head:
+class CallHead:
     """A call's header fields. Calls with equal header blocks on one connection share it."""
 
     __slots__ = (

@@ -14,17 +14,17 @@ from tfserve.certificates import files_of
 from tfserve.config import Settings
 from tfserve.web.access.authenticator import Authenticator
 from tfserve.web.access.token_limits import TokenLimits
-from tfserve.web.grpc_server.calls import Call
+from tfserve.web.grpc_server.calls import GrpcCall
 from tfserve.web.grpc_server.edge import Edge
 from tfserve.web.grpc_server.foreign import ForeignRequest
-from tfserve.web.grpc_server.heads import Head, Method
+from tfserve.web.grpc_server.heads import CallHead, Method
 from tfserve.web.grpc_server.incomplete import IncompleteCalls
 from tfserve.web.grpc_server.streaming import StreamingCall
 from tfserve.web.grpc_server.unary import UnaryCall
 from tfserve.web.http.access_log import AccessLog
 from tfserve.web.http.forwarded import TrustedProxies
 from tfserve.web.http.tls import reloading_context
-from tfserve.web.http2.connection import Connection
+from tfserve.web.http2.connection import Http2Connection
 from tfserve.web.http2.header_blocks import Field
 from tfserve.web.http2.outgoing import Outgoing
 from tfserve.web.http2.streams import Stream
@@ -72,7 +72,7 @@ class _Port:
 
     def __init__(self, edge: Edge) -> None:
         self._edge = edge
-        self._connections: set[Connection[Head]] = set()
+        self._connections: set[Http2Connection[CallHead]] = set()
 
     async def listen(self) -> asyncio.AbstractServer:
         settings = self._edge.settings
@@ -99,9 +99,9 @@ class _Port:
         if self._connections:
             await asyncio.wait([each.lost for each in self._connections], timeout=timeout_s)
 
-    def _connection(self) -> Connection[Head]:
+    def _connection(self) -> Http2Connection[CallHead]:
         settings = self._edge.settings
-        made = Connection(
+        made = Http2Connection(
             self._read_head,
             self._open,
             max_streams=settings.max_requests,
@@ -111,14 +111,14 @@ class _Port:
         made.lost.add_done_callback(lambda _: self._connections.discard(made))
         return made
 
-    def _read_head(self, fields: list[Field]) -> Head:
-        return Head(fields, self._edge.methods)
+    def _read_head(self, fields: list[Field]) -> CallHead:
+        return CallHead(fields, self._edge.methods)
 
-    def _open(self, connection: Outgoing, stream_id: int, head: Head) -> Stream:
+    def _open(self, connection: Outgoing, stream_id: int, head: CallHead) -> Stream:
         if head.not_grpc is not None:
             return ForeignRequest(connection, stream_id, head.not_grpc)
         if head.method is None:
-            return Call(connection, stream_id, head, self._edge)  # refused at its beginning
+            return GrpcCall(connection, stream_id, head, self._edge)  # refused at its beginning
         answers: Any = head.method.answers
         make: Any = UnaryCall if isinstance(answers, Unary) else StreamingCall
         call: Stream = make(connection, stream_id, head, self._edge, answers)

@@ -10,9 +10,9 @@ from typing import Any
 from tfserve.errors import Invalid
 from tfserve.web import rpc
 from tfserve.web.grpc_server import statuses
-from tfserve.web.grpc_server.calls import Call
+from tfserve.web.grpc_server.calls import GrpcCall
 from tfserve.web.grpc_server.edge import Edge
-from tfserve.web.grpc_server.heads import Head
+from tfserve.web.grpc_server.heads import CallHead
 from tfserve.web.grpc_server.messages import PREFIX_BYTES, check_prefix, prefix
 from tfserve.web.http2.frames import END_HEADERS, HEADERS, head
 from tfserve.web.http2.outgoing import Outgoing
@@ -20,12 +20,14 @@ from tfserve.web.http2.outgoing import Outgoing
 _HEADERS = statuses.RESPONSE_HEAD
 
 
-class StreamingCall(Call):
+class StreamingCall(GrpcCall):
     """Begins at once. A client that sends faster than the method reads has to wait at the end of its window."""
 
     __slots__ = ("_answers", "_buffer", "_owed", "_waiter")
 
-    def __init__(self, connection: Outgoing, stream_id: int, head: Head, edge: Edge, answers: rpc.Stream) -> None:
+    def __init__(
+        self, connection: Outgoing, stream_id: int, head: CallHead, edge: Edge, answers: rpc.StreamMethod
+    ) -> None:
         super().__init__(connection, stream_id, head, edge)
         self._answers = answers
         self._buffer = bytearray()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from tfserve.errors import TFserveError, TimedOut
 from tfserve.web.grpc_server import statuses
-from tfserve.web.grpc_server.calls import Call, Cardinality
+from tfserve.web.grpc_server.calls import Cardinality, GrpcCall
 from tfserve.web.grpc_server.edge import Edge
-from tfserve.web.grpc_server.heads import Head
+from tfserve.web.grpc_server.heads import CallHead
 from tfserve.web.grpc_server.messages import PREFIX_BYTES, check_prefix, prefix
 from tfserve.web.http2.outgoing import Outgoing
 from tfserve.web.rpc import Unary
@@ -16,12 +16,12 @@ class MessageTimedOut(TimedOut):
     """The message did not arrive in time (body_timeout_s, and 1 s for each MiB received)."""
 
 
-class UnaryCall(Call):
+class UnaryCall(GrpcCall):
     """Begins when the message is complete."""
 
     __slots__ = ("_answers", "_data")
 
-    def __init__(self, connection: Outgoing, stream_id: int, head: Head, edge: Edge, answers: Unary) -> None:
+    def __init__(self, connection: Outgoing, stream_id: int, head: CallHead, edge: Edge, answers: Unary) -> None:
         super().__init__(connection, stream_id, head, edge)
         self._answers = answers
         #: the message with its prefix

@@ -32,7 +32,7 @@ REPORT_EVERY_S = 60.0
 FINISH_S = 3.0
 
 
-class Entry(msgspec.Struct):
+class AccessLogEntry(msgspec.Struct):
     """One line. The API that handles the request fills in its fields. `error` is a kind of error or `client_gone`."""
 
     time: datetime
@@ -54,12 +54,12 @@ class Entry(msgspec.Struct):
 class Started(NamedTuple):
     """An entry, and when its request began, by `time.perf_counter`."""
 
-    entry: Entry
+    entry: AccessLogEntry
     at_s: float
 
 
 #: the entry of the current request; None without an access log
-CURRENT: ContextVar[Entry | None] = ContextVar("access_log_entry", default=None)
+CURRENT: ContextVar[AccessLogEntry | None] = ContextVar("access_log_entry", default=None)
 
 
 def note_model(name: str, version: int) -> None:
@@ -72,13 +72,13 @@ class AccessLog:
     """Writes the lines of this process to the file at `path`, or to standard output if it is `-`."""
 
     def __init__(self, path: str) -> None:
-        self._entries: list[Entry] = []
+        self._entries: list[AccessLogEntry] = []
         self._timer: asyncio.TimerHandle | None = None
         self._writer = _Writer(path)
         self._writer.start()
 
     @contextlib.contextmanager
-    def entry(self, *, request_id: str, client: str | None, method: str, path: str) -> Iterator[Entry]:
+    def entry(self, *, request_id: str, client: str | None, method: str, path: str) -> Iterator[AccessLogEntry]:
         """An entry that is written when the block ends, with the fields that were filled in meanwhile. For any API."""
         started = self.begin(request_id=request_id, client=client, method=method, path=path)
         try:
@@ -88,7 +88,7 @@ class AccessLog:
 
     def begin(self, *, request_id: str, client: str | None, method: str, path: str) -> Started:
         """The current entry from now on, to be written by `end`."""
-        entry = Entry(datetime.now(UTC), request_id, client, method, path[:MAX_PATH])
+        entry = AccessLogEntry(datetime.now(UTC), request_id, client, method, path[:MAX_PATH])
         CURRENT.set(entry)
         return Started(entry, time.perf_counter())
 
@@ -96,7 +96,7 @@ class AccessLog:
         started.entry.duration_ms = round((time.perf_counter() - started.at_s) * 1000, 3)
         self.write(started.entry)
 
-    def write(self, entry: Entry) -> None:
+    def write(self, entry: AccessLogEntry) -> None:
         """Writes the line soon, without blocking. Must be called on the event loop."""
         self._entries.append(entry)
         if self._timer is None:
@@ -121,13 +121,13 @@ class _Writer(threading.Thread):
     def __init__(self, path: str) -> None:
         super().__init__(name="access-log", daemon=True)
         self._path = path
-        self._batches: queue.SimpleQueue[list[Entry] | None] = queue.SimpleQueue()
+        self._batches: queue.SimpleQueue[list[AccessLogEntry] | None] = queue.SimpleQueue()
         self._accepted = self._done = 0
         self._encoder = msgspec.json.Encoder()
         self._fd = -1
         self._not_before = 0.0
 
-    def put(self, entries: list[Entry]) -> None:
+    def put(self, entries: list[AccessLogEntry]) -> None:
         """Called on the event loop."""
         if self._accepted - self._done + len(entries) > MAX_WAITING:
             self._report(f"{len(entries)} lines were dropped: writing is too slow")
@@ -147,7 +147,7 @@ class _Writer(threading.Thread):
                 self._report(f"{len(entries)} lines are lost: {error}")
             self._done += len(entries)
 
-    def _write(self, entries: list[Entry]) -> None:
+    def _write(self, entries: list[AccessLogEntry]) -> None:
         if self._path == STANDARD_OUTPUT:
             for entry in entries:  # one by one: a write of up to 4096 bytes to a pipe is atomic
                 _write_all(1, self._encoder.encode_lines([entry]))

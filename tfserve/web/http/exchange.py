@@ -27,7 +27,7 @@ KEEP_ALIVE = b"keep-alive"
 CLOSE_LINE = lines([CLOSE])
 
 
-class Head(NamedTuple):
+class RequestContext(NamedTuple):
     """What a response may depend on besides path and body: the headers by their names, and the query string."""
 
     headers: Mapping[bytes, bytes]

@@ -14,7 +14,7 @@ from tfserve.errors import Invalid
 MEDIA = "multipart/form-data"
 
 
-class Form(NamedTuple):
+class MultipartForm(NamedTuple):
     """Text fields and the contents of files by name, in the order of the form. A name may occur more than once."""
 
     fields: list[tuple[str, str]]
@@ -25,7 +25,7 @@ def is_multipart(content_type: str) -> bool:
     return content_type.strip().lower().startswith("multipart/")
 
 
-async def read(body: bytes, content_type: str, *, max_fields: int, max_files: int) -> Form:
+async def read(body: bytes, content_type: str, *, max_fields: int, max_files: int) -> MultipartForm:
     """Raises `Invalid` if a form is malformed or truncated, or has too many parts."""
 
     async def stream() -> AsyncGenerator[bytes]:
@@ -42,7 +42,7 @@ async def read(body: bytes, content_type: str, *, max_fields: int, max_files: in
             raise Invalid("The form was cut off: its closing boundary is missing. Send it again.")
         parts = form.multi_items()
         files = [(name, await part.read()) for name, part in parts if isinstance(part, UploadFile)]
-        return Form([(name, part) for name, part in parts if isinstance(part, str)], files)
+        return MultipartForm([(name, part) for name, part in parts if isinstance(part, str)], files)
     finally:
         await form.close()
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tfserve.errors import Internal, Kind, Stopping, TFserveError
-from tfserve.web.http.access_log import AccessLog, Entry, Started
+from tfserve.web.http.access_log import AccessLog, AccessLogEntry, Started
 from tfserve.web.http.bodies import ClientGone
 from tfserve.web.http.request_ids import HEADER, TRACE_HEADER, begin, join_trace, trace_id
 from tfserve.web.http.responses import (
@@ -124,7 +124,7 @@ def reported(error: BaseException, scope: Scope) -> TFserveError:
 class _CountedMessages:
     """`receive` and `send` of a request that also record status and sizes in its access log entry."""
 
-    def __init__(self, entry: Entry, receive: Receive, send: Send) -> None:
+    def __init__(self, entry: AccessLogEntry, receive: Receive, send: Send) -> None:
         self._entry = entry
         self._receive = receive
         self._send = send

@@ -37,7 +37,7 @@ from tfserve.web.http2.frames import (
     unpack_head,
     without_padding,
 )
-from tfserve.web.http2.header_blocks import MAX_METADATA_BYTES, Decoder, Field
+from tfserve.web.http2.header_blocks import MAX_METADATA_BYTES, Field, HeaderDecoder
 from tfserve.web.http2.outgoing import Outgoing
 from tfserve.web.http2.streams import WINDOW_BYTES, Stream
 
@@ -60,7 +60,7 @@ NOT_HTTP_2 = (
 )
 
 
-class Connection(ControlFrames, asyncio.Protocol, Generic[H]):
+class Http2Connection(ControlFrames, asyncio.Protocol, Generic[H]):
     """`read_head` turns the fields of a request into what `open_stream` needs; equal blocks are read only once."""
 
     def __init__(
@@ -78,7 +78,7 @@ class Connection(ControlFrames, asyncio.Protocol, Generic[H]):
         self._preface_timeout_s = preface_timeout_s
         self._has_preface = False
         self._rest = b""
-        self._decoder = Decoder()
+        self._decoder = HeaderDecoder()
         self._known: dict[bytes, H] = {}
         self._generation = 0
         #: the header block that continues in the next frame: stream, flags, pieces

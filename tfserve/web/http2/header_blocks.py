@@ -52,7 +52,7 @@ def _length(text: bytes) -> bytes:
     return bytes(out)
 
 
-class Decoder:
+class HeaderDecoder:
     """Decodes the blocks of a connection, which must be passed in their order."""
 
     def __init__(self) -> None:

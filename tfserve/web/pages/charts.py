@@ -16,7 +16,7 @@ MAX_POINTS = 50
 
 
 @dataclass(frozen=True)
-class Line:
+class ChartLine:
     """`points` is the attribute of a polyline; `last` are the coordinates of its end, for charts of one value."""
 
     name: str
@@ -42,7 +42,7 @@ class Chart:
     """Lines over the steps 1, 2, 3, …, with axes."""
 
     title: str
-    lines: list[Line]
+    lines: list[ChartLine]
     rows: list[Mark]
     columns: list[Mark]
     width: float = WIDTH
@@ -88,9 +88,9 @@ def spark(values: Sequence[float], least: float = 0.0) -> str:
 
 def _line(
     name: str, shown: Points, values: Sequence[float], x: Callable[[float], float], y: Callable[[float], float]
-) -> Line:
+) -> ChartLine:
     points = [(round(x(n), 1), round(y(value), 1)) for n, value in shown]
-    return Line(name, " ".join(f"{a},{b}" for a, b in points), points[-1] if points else None, values)
+    return ChartLine(name, " ".join(f"{a},{b}" for a, b in points), points[-1] if points else None, values)
 
 
 def _thinned(values: Sequence[float]) -> Points:

@@ -95,7 +95,7 @@ class TrialBar:
 
 
 @dataclass(frozen=True)
-class Field:
+class InputField:
     """An input of the form that tries a signature. `way` is `one` (a single value), `json`, or `fill` (one number for
     all elements, because there are too many to write)."""
 
@@ -115,7 +115,7 @@ class SignatureForm:
     """`whole` is a request with all inputs as JSON, for a signature with too many inputs for fields of their own."""
 
     name: str
-    fields: list[Field]
+    fields: list[InputField]
     whole: str = ""
     is_usable: bool = True
 
@@ -202,7 +202,7 @@ def _form(name: str, signature: Signature) -> SignatureForm:
     return SignatureForm(name, [], whole if is_usable else "", is_usable)
 
 
-def _field(spec: TensorSpec) -> Field:
+def _field(spec: TensorSpec) -> InputField:
     sizes = example_values.shape(spec)
     count, is_text = prod(sizes), DTYPES[spec.dtype].kind == "string"
     written = json.dumps(example_values.filled(spec)) if count <= example_values.FEW else ""
@@ -212,4 +212,6 @@ def _field(spec: TensorSpec) -> Field:
     else:
         value = example_values.literal(spec)
         text = str(value) if is_text else json.dumps(value)
-    return Field(spec.name, spec.dtype, spec.shape, way, text, len(sizes), ",".join(map(str, sizes)), is_text, count)
+    return InputField(
+        spec.name, spec.dtype, spec.shape, way, text, len(sizes), ",".join(map(str, sizes)), is_text, count
+    )

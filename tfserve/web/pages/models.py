@@ -20,7 +20,7 @@ from tfserve.web.pages.middleware import permissions
 from tfserve.web.pages.model_rows import NAMES
 from tfserve.web.pages.rendering import PageRequest, gone, live_page, supervisor_of
 from tfserve.web.pages.traffic import traffic
-from tfserve.web.predictions.live_models import Model, Models
+from tfserve.web.predictions.live_models import LiveModels, Model
 from tfserve.web.snippets import calls
 
 RUNTIMES = [(name, NAMES[name]) for name in ("tensorflow", "openvino", "litert", "onnxruntime")]
@@ -145,7 +145,7 @@ def _usage(request: PageRequest, live: Model) -> dict[str, Any]:
 
 def _live_model(request: PageRequest, name: str) -> Model | None:
     try:
-        return cast(Models, request.scope["models"]).versions(name)[0]
+        return cast(LiveModels, request.scope["models"]).versions(name)[0]
     except NotFound:
         return None
 

@@ -31,7 +31,7 @@ OTHERS = "Data and models"
 CHANGED = "Set by the operator"
 
 
-class Row(NamedTuple):
+class SettingRow(NamedTuple):
     """A setting as the page shows it."""
 
     name: str
@@ -45,7 +45,7 @@ class Row(NamedTuple):
 @require_safe
 async def configuration(request: ASGIRequest) -> HttpResponse:
     """Every setting with its present value. Passwords are left out."""
-    groups: dict[str, list[Row]] = {heading: [] for heading in (CHANGED, *GROUPS, OTHERS)}
+    groups: dict[str, list[SettingRow]] = {heading: [] for heading in (CHANGED, *GROUPS, OTHERS)}
     for row in rows(config.load(), config.sources()):
         groups[CHANGED if row.source else _group(row.name)].append(row)
     return await page(request, "pages/settings/configuration.html", {"groups": groups, "section": "settings"})
@@ -58,10 +58,10 @@ async def new_password(request: ASGIRequest) -> HttpResponse:
     return HttpResponseRedirect(path)
 
 
-def rows(settings: Settings, sources: Mapping[str, str]) -> list[Row]:
+def rows(settings: Settings, sources: Mapping[str, str]) -> list[SettingRow]:
     """One row for each setting."""
     return [
-        Row(
+        SettingRow(
             each.name,
             _shown(each.name, getattr(settings, each.name)),
             sources.get(each.name, ""),

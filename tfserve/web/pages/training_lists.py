@@ -9,7 +9,7 @@ from django.http import QueryDict
 from tfserve.db.models import TrainingTask
 from tfserve.web.pages.box_examples import BoxExample
 from tfserve.web.pages.listing import Shown, escaped_size, fitting
-from tfserve.web.pages.training_results import MaskExample, Prediction, TrainingResult
+from tfserve.web.pages.training_results import HeldOutImage, MaskExample, TrainingResult
 
 LABEL_BYTES, SKIPPED_BYTES = 2500, 2000
 QUALITY_BYTES, GALLERY_BYTES, BOXES_BYTES, MASKS_BYTES = 5000, 4500, 9000, 6000
@@ -59,7 +59,7 @@ def _class_size(each: dict[str, Any]) -> int:
     return 60 * len(each) + escaped_size(each["label"], *each)
 
 
-def _image_size(each: Prediction) -> int:
+def _image_size(each: HeldOutImage) -> int:
     return 320 + escaped_size(each.url, each.url, each.file, each.true, each.predicted)
 
 

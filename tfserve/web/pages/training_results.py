@@ -37,7 +37,7 @@ TABLE = '<div class="scroll" tabindex="0" role="group" aria-label="Table"><table
 """Wide tables scroll, also with the keyboard."""
 
 
-class Prediction(NamedTuple):
+class HeldOutImage(NamedTuple):
     """A held-out image. `url` is the address of a thumbnail."""
 
     url: str
@@ -62,7 +62,7 @@ class Cell(NamedTuple):
     label: str
 
 
-class Pair(NamedTuple):
+class ConfusedPair(NamedTuple):
     """Two classes that were confused."""
 
     true: str
@@ -146,17 +146,17 @@ class TrainingResult:
         return "accuracy" in self.metrics
 
     @cached_property
-    def pairs(self) -> list[Pair]:
+    def pairs(self) -> list[ConfusedPair]:
         """What was confused most."""
         counts = self.metrics.get("confusion_matrix") or []
         wrong = [
             (n, t, p) for t, row in enumerate(counts) if sum(row) > row[t] for p, n in enumerate(row) if n and t != p
         ]
         wrong.sort(key=lambda each: -each[0])
-        return [Pair(self.labels[t], self.labels[p], n, (t, p)) for n, t, p in wrong[:MAX_PAIRS]]
+        return [ConfusedPair(self.labels[t], self.labels[p], n, (t, p)) for n, t, p in wrong[:MAX_PAIRS]]
 
     @cached_property
-    def predictions(self) -> list[Prediction]:
+    def predictions(self) -> list[HeldOutImage]:
         """All held-out images of a classification."""
         try:
             with (self.folder / HELD_OUT_FILE).open(encoding="utf-8", newline="") as file:
@@ -164,7 +164,7 @@ class TrainingResult:
         except (OSError, ValueError, KeyError):
             return []
 
-    def of_cell(self, true: int, predicted: int) -> list[Prediction]:
+    def of_cell(self, true: int, predicted: int) -> list[HeldOutImage]:
         """The images of a cell of the confusion matrix, the most certain predictions first."""
         labels = self.labels
         if not (0 <= true < len(labels) and 0 <= predicted < len(labels)):
@@ -173,7 +173,7 @@ class TrainingResult:
         return sorted(found, key=lambda each: -each.score)[:MAX_SHOWN]
 
     @cached_property
-    def mistakes(self) -> list[Prediction]:
+    def mistakes(self) -> list[HeldOutImage]:
         """The worst first."""
         return sorted((each for each in self.predictions if each.is_wrong), key=lambda each: -each.score)[:MAX_MISTAKES]
 
@@ -246,9 +246,9 @@ class TrainingResult:
             for predicted, count in enumerate(row)
         ]  # fmt: skip
 
-    def _prediction(self, row: Mapping[str, str]) -> Prediction:
+    def _prediction(self, row: Mapping[str, str]) -> HeldOutImage:
         url = f"/tasks/{self.task_id}/images/{quote(row['file'])}?placeholder=true"
-        return Prediction(url, row["file"], row["true"], row["predicted"], float(row["score"]))
+        return HeldOutImage(url, row["file"], row["true"], row["predicted"], float(row["score"]))
 
 
 @functools.lru_cache(maxsize=KEPT_RESULTS)

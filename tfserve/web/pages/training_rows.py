@@ -80,7 +80,7 @@ class OtherRun(NamedTuple):
     is_this: bool
 
 
-class Comparison(NamedTuple):
+class RunComparison(NamedTuple):
     """The runs of a project, and how one metric developed in those that have epochs."""
 
     names: list[str]
@@ -124,7 +124,7 @@ def forms() -> list[ParameterForm]:
     ]
 
 
-def comparison(task: TrainingTask) -> Comparison | None:
+def comparison(task: TrainingTask) -> RunComparison | None:
     """None if this is the only run of the project with a model."""
     others = training_tasks.of_project(task, MAX_RUNS - 1)
     if not others:
@@ -132,7 +132,7 @@ def comparison(task: TrainingTask) -> Comparison | None:
     tasks = [task, *others] if task.model_path else others
     names = [name for name in METRICS if any(name in (each.metrics or {}) for each in tasks)]
     runs = [_run(each, names, is_this=each.pk == task.pk) for each in tasks]
-    return Comparison([METRICS[name] for name in names], runs, _compared(tasks))
+    return RunComparison([METRICS[name] for name in names], runs, _compared(tasks))
 
 
 # --- parts

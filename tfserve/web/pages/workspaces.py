@@ -100,7 +100,7 @@ class Records:
 
 
 @dataclass(frozen=True)
-class Files:
+class FolderFiles:
     """A folder of a workspace. `path` ends with a slash, unless it is the workspace's folder itself."""
 
     path: str
@@ -119,14 +119,14 @@ def _records(name: str, last_finished: int) -> Records:
     )
 
 
-async def _files(root: Path, folder: str) -> Files:
+async def _files(root: Path, folder: str) -> FolderFiles:
     path = folder.strip("/")
     parent = None if not path else path.rpartition("/")[0]
     try:
         entries = await on_disk(partial(GuardedFolder(root).entries, path))
     except TFserveError as error:
-        return Files(path=f"{path}/", parent=parent, entries=[], problem=error.message)
-    return Files(f"{path}/" if path else "", parent, entries)
+        return FolderFiles(path=f"{path}/", parent=parent, entries=[], problem=error.message)
+    return FolderFiles(f"{path}/" if path else "", parent, entries)
 
 
 def _variable_size(row: VariableRow) -> int:

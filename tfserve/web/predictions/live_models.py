@@ -29,12 +29,12 @@ from tfserve.web.http import access_log
 from tfserve.web.http.offload import are_heavy, offloaded
 from tfserve.web.http.timer_wheel import TimerWheel
 from tfserve.web.predictions.model_connections import ModelConnection
-from tfserve.web.predictions.pool import Pool
+from tfserve.web.predictions.pool import ReplicaPool
 from tfserve.web.predictions.request import (
     CallerGone,
+    PredictionRequest,
+    PredictionResult,
     Prepared,
-    Request,
-    Result,
     in_order,
     outputs_in_order,
     rows,
@@ -88,9 +88,9 @@ class Model:
         self.in_flight = 0
         #: the version that has taken this one's place
         self.successor: Model | None = None
-        self._pool = Pool(membership)
+        self._pool = ReplicaPool(membership)
         #: TensorFlow in parallel with a faster runtime, while it is needed
-        self._full_pool = Pool(membership)
+        self._full_pool = ReplicaPool(membership)
         self._wake = wake
         self._waking = Waking(lambda: wake(self.info.workspace or name, False))
         self._timeout_s = timeout_s
@@ -147,7 +147,7 @@ class Model:
             )
         return found
 
-    async def run(self, read: Callable[[], P], write: Callable[[P, Result], T], *, is_heavy: bool) -> T:
+    async def run(self, read: Callable[[], P], write: Callable[[P, PredictionResult], T], *, is_heavy: bool) -> T:
         """Reads a request, computes it and writes the response. Large ones are read and written in a thread.
 
         Raises the errors of `predict`, `read` and `write`.
@@ -158,7 +158,7 @@ class Model:
             return await offloaded(partial(write, prepared, result))
         return write(prepared, result)
 
-    async def predict(self, request: Request) -> Result:
+    async def predict(self, request: PredictionRequest) -> PredictionResult:
         """Computes. Raises a `TFserveError` (invalid, unavailable, timed out, too large, internal), or `CallerGone`."""
         if self.successor is not None and not request.pinned:
             return await self.successor.predict(request)
@@ -176,7 +176,7 @@ class Model:
             self.statistics.dropped(request.protocol, time.perf_counter_ns() - started_ns)
             raise
 
-    async def _predict(self, request: Request, started_ns: int) -> Result:
+    async def _predict(self, request: PredictionRequest, started_ns: int) -> PredictionResult:
         signature = self.signatures.get(request.signature) or self.signature(request.signature)
         inputs = in_order(signature, request.inputs)
         names = outputs_in_order(signature, request.outputs) if request.outputs else signature.output_names
@@ -200,13 +200,13 @@ class Model:
         outputs = {name: predictions.to_array(each) for name, each in zip(names, answer.tensors, strict=True)}
         if request.outputs:
             outputs = {name: outputs[name] for name in request.outputs}
-        return Result(outputs, self.info.version)
+        return PredictionResult(outputs, self.info.version)
 
     def _is_served(self, signature: str) -> bool:
         return self.info.served is None or signature in self.info.served
 
     async def _ask(
-        self, question: ComputeRequest, request: Request, *, in_full: bool
+        self, question: ComputeRequest, request: PredictionRequest, *, in_full: bool
     ) -> predictions.ComputeResult | Refusal:
         if request.caller is not None and request.caller.is_gone:
             raise CallerGone
@@ -237,7 +237,7 @@ class Model:
             timeout.pop(reply, None)
             self.in_flight -= 1
 
-    async def _wake_up(self, request: Request) -> Request:
+    async def _wake_up(self, request: PredictionRequest) -> PredictionRequest:
         """Returns when the model is awake. Raises the cause if it can't be woken."""
         if self.in_flight >= self._limit:
             raise ModelQueueFull(limit=self._limit)
@@ -249,7 +249,7 @@ class Model:
         finally:
             self.in_flight -= 1
 
-    def _timeout_of(self, request: Request) -> float:
+    def _timeout_of(self, request: PredictionRequest) -> float:
         return self._timeout_s if request.timeout_s is None else min(request.timeout_s, self._timeout_s)
 
     async def _full_line(self) -> ModelConnection | None:
@@ -288,7 +288,7 @@ class Model:
         return self.info.reason or "the worker that computed this prediction ended"
 
 
-class Models:
+class LiveModels:
     """All deployed models of the server."""
 
     def __init__(self, *, timeout_s: float, limit: int, wake: Wake, membership: Membership | None = None) -> None:

@@ -19,7 +19,7 @@ FIRST_DELAY_S = 0.1
 MAX_DELAY_S = 5.0
 
 
-class Line(Protocol):
+class ReplicaLine(Protocol):
     """What the choice between replicas depends on."""
 
     @property
@@ -32,7 +32,7 @@ class Line(Protocol):
     def is_near(self) -> bool: ...
 
 
-L = TypeVar("L", bound=Line)
+L = TypeVar("L", bound=ReplicaLine)
 
 
 def least_busy(lines: Iterable[L]) -> L | None:
@@ -46,7 +46,7 @@ def least_busy(lines: Iterable[L]) -> L | None:
     return best
 
 
-class Pool:
+class ReplicaPool:
     """One line to each replica. A line to another machine that breaks is opened again while the replica is announced.
 
     A line on this machine only breaks when the process at its other end is gone.

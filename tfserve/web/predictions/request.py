@@ -46,7 +46,7 @@ def caller_of(scope: Scope) -> Iterator[Caller]:
             connection.on_lost = None
 
 
-class Request(msgspec.Struct):
+class PredictionRequest(msgspec.Struct):
     """A prediction request.
 
     `inputs` are arrays that match the signature. `outputs` are the requested names in order; if empty, all outputs of
@@ -73,8 +73,8 @@ class Options(msgspec.Struct, frozen=True):
     pinned: bool = False
     caller: Caller | None = None
 
-    def request(self, inputs: Mapping[str, Array], signature: str, outputs: Sequence[str] = ()) -> Request:
-        return Request(
+    def request(self, inputs: Mapping[str, Array], signature: str, outputs: Sequence[str] = ()) -> PredictionRequest:
+        return PredictionRequest(
             inputs, signature, outputs, self.urgency, self.timeout_s, self.protocol, self.caller, self.pinned
         )
 
@@ -83,10 +83,10 @@ class Prepared(Protocol):
     """A request that has been read and checked, with what its protocol needs to write the response."""
 
     @property
-    def request(self) -> Request: ...
+    def request(self) -> PredictionRequest: ...
 
 
-class Result(msgspec.Struct):
+class PredictionResult(msgspec.Struct):
     """The outputs by name, in the requested order. The arrays are read-only; strings are arrays of bytes."""
 
     outputs: dict[str, Array]

@@ -11,7 +11,7 @@ import msgspec
 
 from tfserve.errors import TFserveError, TimedOut, Unavailable
 from tfserve.ipc.connections import ConnectionLost
-from tfserve.web.predictions.request import CallerGone, Request
+from tfserve.web.predictions.request import CallerGone, PredictionRequest
 
 SLEEPING = "sleeping"
 """The state of a model whose processes start with the next request."""
@@ -42,7 +42,7 @@ class Waking:
         #: asks the supervisor for what waits now
         self._asking: asyncio.Task[None] | None = None
 
-    async def wait(self, request: Request, timeout_s: float) -> Request:
+    async def wait(self, request: PredictionRequest, timeout_s: float) -> PredictionRequest:
         """Returns the request with what is left of `timeout_s` when the model is awake.
 
         Raises the cause if it can't be woken, `PredictionTimedOut`, `CallerGone`.

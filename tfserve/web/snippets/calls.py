@@ -20,7 +20,7 @@ MAX_BODY_CHARS = 400
 """A longer example is a file to download: the programs in all languages repeat it."""
 
 
-class Usage(NamedTuple):
+class CallUsage(NamedTuple):
     """One way of calling a model. `needs_example` if its body is a file that has to be downloaded first."""
 
     id: str
@@ -30,7 +30,7 @@ class Usage(NamedTuple):
     snippets: list[Snippet]
 
 
-def usages(model: Model, origin: str) -> list[Usage]:
+def usages(model: Model, origin: str) -> list[CallUsage]:
     """`origin` is the address that the client used. Empty for a model without a signature that JSON can express."""
     _, signature = chosen_signature(model)
     found = []
@@ -43,7 +43,7 @@ def usages(model: Model, origin: str) -> list[Usage]:
         found.append(_image_usage(model, origin))
     elif found:
         call = HttpCall(_v1_url(model, signature, origin), JSON, file=REQUEST_FILE)
-        found.append(Usage("file", "File", "A request that is stored in a file.", True, snippets(call)))
+        found.append(CallUsage("file", "File", "A request that is stored in a file.", True, snippets(call)))
     return found
 
 
@@ -81,18 +81,18 @@ def _short(signature: Signature, example: Callable[[Model], str], model: Model) 
     return body if len(body) <= MAX_BODY_CHARS else ""
 
 
-def _json_usage(name: str, help_: str, url: str, body: str) -> Usage:
+def _json_usage(name: str, help_: str, url: str, body: str) -> CallUsage:
     """Without a body, the programs send one from a file."""
     call = HttpCall(url, JSON, body=body) if body else HttpCall(url, JSON, file=REQUEST_FILE)
-    return Usage(name, name, help_, not body, snippets(call))
+    return CallUsage(name, name, help_, not body, snippets(call))
 
 
-def _image_usage(model: Model, origin: str) -> Usage:
+def _image_usage(model: Model, origin: str) -> CallUsage:
     url = f"{origin}/v1/models/{quote(model.name, safe='')}:predict"
     is_mask = any(spec.name == "mask" for spec in model.signatures[IMAGE_BYTES].outputs)
     call = HttpCall(url, "image/jpeg", file=IMAGE_FILE, saves=MASK_FILE if is_mask else "")
     result = " The mask arrives as a PNG file." if is_mask else ""
-    return Usage("file", "Image file", f"Any JPEG, PNG, GIF, BMP or WebP file.{result}", False, snippets(call))
+    return CallUsage("file", "Image file", f"Any JPEG, PNG, GIF, BMP or WebP file.{result}", False, snippets(call))
 
 
 def _v1_url(model: Model, signature: Signature | None, origin: str) -> str:

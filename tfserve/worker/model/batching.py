@@ -16,7 +16,7 @@ import numpy as np
 
 from tfserve.errors import TFserveError
 from tfserve.runtimes import row_walk
-from tfserve.runtimes.interface import Runtime, Target
+from tfserve.runtimes.interface import ResolvedName, Runtime
 from tfserve.tensors.specs import Array
 from tfserve.worker.trials.numeric_diff import is_rounded
 
@@ -37,7 +37,7 @@ RowShape = tuple[tuple[str, ...], ...]
 
 
 @dataclass(eq=False)
-class Plan:
+class BatchPlan:
     """How a request is computed; shared by all requests with the same names and row shapes.
 
     `feeds` are the targets of each given name, `names` the fetched name of each output. `proofs` counts how often
@@ -47,8 +47,8 @@ class Plan:
     """
 
     signature: str
-    feeds: Mapping[str, Sequence[Target]]
-    outputs: Sequence[Target]
+    feeds: Mapping[str, Sequence[ResolvedName]]
+    outputs: Sequence[ResolvedName]
     names: Sequence[str]
     proofs: int = 0
     mixes_rows: bool = False
@@ -57,9 +57,9 @@ class Plan:
     batches: int = 0
     #: batches since a comparison is due, in which mixed rows would not have shown
     passed_over: int = 0
-    _by_rows: dict[RowShape | None, Plan] = field(default_factory=dict)
+    _by_rows: dict[RowShape | None, BatchPlan] = field(default_factory=dict)
 
-    def for_rows(self, shape: RowShape | None) -> Plan:
+    def for_rows(self, shape: RowShape | None) -> BatchPlan:
         """The plan of requests whose rows have this shape: proofs for other shapes do not apply to them."""
         found = self._by_rows.get(shape)
         if found is None:
@@ -116,7 +116,7 @@ def row_shape(inputs: Inputs) -> RowShape | None:
     return tuple((name, *map(str, array.shape[1:])) for name, array in inputs.items())
 
 
-def run(runtime: Runtime, plan: Plan, requests: Sequence[Inputs]) -> list[Outputs | TFserveError]:
+def run(runtime: Runtime, plan: BatchPlan, requests: Sequence[Inputs]) -> list[Outputs | TFserveError]:
     """The outputs of each request, or its error. All must have the same row shape if the plan can batch."""
     if len(requests) > 1 and plan.can_batch():
         plan.follow(runtime)
@@ -143,7 +143,7 @@ def _portions(requests: Sequence[Inputs]) -> list[list[Inputs]]:
     return portions
 
 
-def _together(runtime: Runtime, plan: Plan, batch: Sequence[Inputs]) -> list[Outputs | TFserveError]:
+def _together(runtime: Runtime, plan: BatchPlan, batch: Sequence[Inputs]) -> list[Outputs | TFserveError]:
     if plan.proofs < PROOFS and are_equal(batch):  # mixed rows would not show
         return [_alone(runtime, plan, inputs) for inputs in batch]
     split = _split(_alone(runtime, plan, _joined(batch)), [_rows(inputs) for inputs in batch])
@@ -161,7 +161,7 @@ def _together(runtime: Runtime, plan: Plan, batch: Sequence[Inputs]) -> list[Out
     return alone
 
 
-def agrees(runtime: Runtime, plan: Plan, batch: Sequence[Inputs], output: Callable[[int], Outputs]) -> bool:
+def agrees(runtime: Runtime, plan: BatchPlan, batch: Sequence[Inputs], output: Callable[[int], Outputs]) -> bool:
     """Whether some requests of a batch have the same outputs alone. If not, such requests are never batched again."""
     plan.batches += 1
     plan.passed_over = 0
@@ -186,7 +186,7 @@ def _text_bytes(array: Array) -> int:
     return sum(map(len, array.flat)) if array.dtype == object else 0
 
 
-def _alone(runtime: Runtime, plan: Plan, inputs: Inputs) -> Outputs | TFserveError:
+def _alone(runtime: Runtime, plan: BatchPlan, inputs: Inputs) -> Outputs | TFserveError:
     try:
         return runtime.run(inputs, [target.name for target in plan.outputs], plan.signature)
     except TFserveError as error:

@@ -24,17 +24,17 @@ from tfserve.runtimes.error_summary import named_cause
 from tfserve.runtimes.interface import (
     OnlyTensorFlowKnows,
     Preparing,
+    ResolvedName,
     Runtime,
-    Target,
     find_signature,
     listed,
     release_memory,
 )
 from tfserve.tensors.specs import Array, Signature, TensorSpec
 from tfserve.worker.model import batching, joined_tensors, samples
-from tfserve.worker.model.batching import Inputs, Plan
+from tfserve.worker.model.batching import BatchPlan, Inputs
 from tfserve.worker.model.request_queue import Group, Waiting
-from tfserve.worker.model.samples import Samples
+from tfserve.worker.model.samples import RequestSamples
 from tfserve.worker.trials.numeric_diff import is_rounded
 
 log = logging.getLogger(__name__)
@@ -49,14 +49,14 @@ COMPARED = 2
 
 
 @dataclass(eq=False)
-class Known:
+class GroupComputation:
     """How the requests of a group are computed, independent of their values.
 
     `has_fixed_rows` when the signature says how many rows there are: then that is checked for each request, since
     the number of rows is not part of a group. A refusal is never kept, it belongs to one request.
     """
 
-    plan: Plan
+    plan: BatchPlan
     has_fixed_rows: bool
 
 
@@ -68,7 +68,7 @@ class Computation:
 
     def __init__(self, runtime: Runtime, lock: threading.Lock, *, memory_limit_bytes: int = 0) -> None:
         #: requests that were answered
-        self.samples = Samples()
+        self.samples = RequestSamples()
         #: when the last batch began
         self.last_run_ns = 0
         self._runtime = runtime
@@ -80,7 +80,7 @@ class Computation:
         self._turn: Turn = contextlib.nullcontext() if self.is_shareable else lock
         self._copy: Runtime | None = None
         self._may_copy = True
-        self._known: dict[Group, Known] = {}
+        self._known: dict[Group, GroupComputation] = {}
 
     def prepares(self, ask: ComputeRequest) -> bool:
         """Whether the request must be preprocessed before it is queued for the model."""
@@ -154,7 +154,7 @@ class Computation:
 
     # --- plans
 
-    def _plan(self, group: Group, ask: ComputeRequest) -> Plan:
+    def _plan(self, group: Group, ask: ComputeRequest) -> BatchPlan:
         """Raises `Invalid` when the request does not match the model."""
         known = self._known.get(group)
         if known is not None and not known.has_fixed_rows:
@@ -162,21 +162,21 @@ class Computation:
         signature = self._signature(ask.signature)
         _check_inputs(signature, ask)
         if known is None:
-            known = Known(self._new_plan(signature, ask), _has_fixed_rows(signature))
+            known = GroupComputation(self._new_plan(signature, ask), _has_fixed_rows(signature))
             if len(self._known) >= MAX_KNOWN:
                 self._known.clear()
             self._known[group] = known
         return known.plan
 
-    def _new_plan(self, signature: Signature, ask: ComputeRequest) -> Plan:
+    def _new_plan(self, signature: Signature, ask: ComputeRequest) -> BatchPlan:
         outputs = {spec.name: spec for spec in signature.outputs}
         if unknown := [name for name in ask.outputs if name not in outputs]:
             raise Invalid(f"The model has no output {unknown[0]!r}. Available: {listed(outputs)}.")
         inputs = {spec.name: spec for spec in signature.takes}
-        plan = Plan(
+        plan = BatchPlan(
             ask.signature,
-            {name: [Target(name, inputs[name])] for name in ask.names},
-            [Target(name, outputs[name]) for name in ask.outputs],
+            {name: [ResolvedName(name, inputs[name])] for name in ask.names},
+            [ResolvedName(name, outputs[name]) for name in ask.outputs],
             list(ask.outputs),
         )
         plan.changes_state = state.changes_state(self._runtime, ask.outputs, ask.signature)
@@ -185,7 +185,7 @@ class Computation:
             plan.proofs, plan.mixes_rows = whole.proofs, whole.mixes_rows
         return plan
 
-    def _plan_of_all(self, signature: Signature, ask: ComputeRequest) -> Plan | None:
+    def _plan_of_all(self, signature: Signature, ask: ComputeRequest) -> BatchPlan | None:
         """What is known of all outputs of a signature, for the same shapes of rows.
 
         Preprocessed requests use the plan of the inner outputs, whose inputs come first.
@@ -217,7 +217,9 @@ class Computation:
             inner, tuple(made), tuple([to_tensor(array) for array in made.values()]), ask.outputs, ask.urgency
         )
 
-    def _run(self, copied: Runtime | None, plan: Plan, requests: Sequence[Waiting]) -> list[ComputeResult | Refusal]:
+    def _run(
+        self, copied: Runtime | None, plan: BatchPlan, requests: Sequence[Waiting]
+    ) -> list[ComputeResult | Refusal]:
         if copied is not None:
             answers = self._computed(copied, contextlib.nullcontext(), plan, requests)
         else:
@@ -229,7 +231,7 @@ class Computation:
         return answers
 
     def _computed(
-        self, runtime: Runtime, turn: Turn, plan: Plan, requests: Sequence[Waiting]
+        self, runtime: Runtime, turn: Turn, plan: BatchPlan, requests: Sequence[Waiting]
     ) -> list[ComputeResult | Refusal]:
         """`turn` is held while the runtime computes."""
         started_ns = self.last_run_ns = time.perf_counter_ns()
@@ -254,7 +256,7 @@ class Computation:
         return answers
 
     def _run_joined(
-        self, runtime: Runtime, turn: Turn, plan: Plan, requests: Sequence[Waiting], started_ns: int
+        self, runtime: Runtime, turn: Turn, plan: BatchPlan, requests: Sequence[Waiting], started_ns: int
     ) -> list[ComputeResult | Refusal] | None:
         """None when the batch as a whole fails: then each request is tried alone."""
         counts = [request.rows or 1 for request in requests]
@@ -283,7 +285,12 @@ class Computation:
         ]
 
     def _are_right(
-        self, runtime: Runtime, turn: Turn, plan: Plan, requests: Sequence[Waiting], cut: Sequence[tuple[Tensor, ...]]
+        self,
+        runtime: Runtime,
+        turn: Turn,
+        plan: BatchPlan,
+        requests: Sequence[Waiting],
+        cut: Sequence[tuple[Tensor, ...]],
     ) -> bool:
         """Whether these parts of a batch are what the requests get alone, if that is checked for this batch."""
         if not plan.begins_check():

@@ -76,8 +76,8 @@ class Listener:
         loop = asyncio.get_running_loop()
         if self._port is not None and self._membership is not None:
             context = self._membership.identity.server_context()
-            await loop.create_server(lambda: Line(batches), sock=self._port, ssl=context)
-        server = await loop.create_unix_server(lambda: Line(batches), sock=self._socket)
+            await loop.create_server(lambda: WebLine(batches), sock=self._port, ssl=context)
+        server = await loop.create_unix_server(lambda: WebLine(batches), sock=self._socket)
         await server.serve_forever()
 
     def _watch(self, batches: Batches) -> None:
@@ -95,7 +95,7 @@ class Listener:
             time.sleep(left_ns / 1e9)
 
 
-class Line(asyncio.BufferedProtocol):
+class WebLine(asyncio.BufferedProtocol):
     """The connection of one web process."""
 
     def __init__(self, batches: Batches) -> None:

@@ -15,13 +15,13 @@ from tfserve.ipc.messages import Prediction
 from tfserve.ipc.predictions import ComputeRequest, to_tensor
 from tfserve.runtimes import state
 from tfserve.runtimes.error_summary import named_cause
-from tfserve.runtimes.interface import OnlyTensorFlowKnows, Runtime, Target
+from tfserve.runtimes.interface import OnlyTensorFlowKnows, ResolvedName, Runtime
 from tfserve.tensors import json_values, tensor_json
 from tfserve.tensors.json_numbers import LONG
 from tfserve.tensors.json_values import DoesNotFit
 from tfserve.tensors.specs import DEFAULT_SIGNATURE, Array
 from tfserve.worker.model import batching
-from tfserve.worker.model.batching import Inputs, Outputs, Plan
+from tfserve.worker.model.batching import BatchPlan, Inputs, Outputs
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class PredictRequest(msgspec.Struct):
 
 @dataclass(frozen=True)
 class _Prepared:
-    plan: Plan
+    plan: BatchPlan
     inputs: Inputs
 
 
@@ -60,7 +60,7 @@ class Predictor:
         self._on_change = on_change
         self._limit_bytes = limit_bytes
         self._together_bytes = together_bytes
-        self._plans: OrderedDict[tuple[Any, ...], Plan] = OrderedDict()
+        self._plans: OrderedDict[tuple[Any, ...], BatchPlan] = OrderedDict()
         self._decoder = msgspec.json.Decoder(PredictRequest)
 
     def predict(self, requests: Sequence[bytes]) -> list[Prediction]:
@@ -135,7 +135,7 @@ class Predictor:
         parsed.feed_dict = feeds
         return parsed
 
-    def _plan(self, signature: str, fetches: Sequence[str], given: Sequence[str]) -> Plan:
+    def _plan(self, signature: str, fetches: Sequence[str], given: Sequence[str]) -> BatchPlan:
         key = (signature, tuple(fetches), given)
         if (known := self._plans.get(key)) is not None:
             self._plans.move_to_end(key)
@@ -146,7 +146,7 @@ class Predictor:
             self._plans.popitem(last=False)
         return plan
 
-    def _new_plan(self, signature: str, fetches: Sequence[str], given: Sequence[str]) -> Plan:
+    def _new_plan(self, signature: str, fetches: Sequence[str], given: Sequence[str]) -> BatchPlan:
         if not fetches:
             raise Invalid("fetches is empty: name at least one output, tensor or collection to fetch.")
         found = _found([(self._runtime.feeds, given), (self._runtime.fetches, fetches)], signature)
@@ -157,9 +157,9 @@ class Predictor:
         if missing:
             raise Invalid(f"feed_dict is missing {', '.join(map(repr, missing))}, which the fetched values depend on.")
         changes_state = state.changes_state(self._runtime, [target.name for target in outputs], signature)
-        return Plan(signature, feeds, outputs, [name for name, _ in fetched], changes_state=changes_state)
+        return BatchPlan(signature, feeds, outputs, [name for name, _ in fetched], changes_state=changes_state)
 
-    def _run(self, plan: Plan, inputs: Sequence[Inputs]) -> Sequence[Outputs | TFserveError]:
+    def _run(self, plan: BatchPlan, inputs: Sequence[Inputs]) -> Sequence[Outputs | TFserveError]:
         if plan.changes_state:
             self._on_change()
         try:
@@ -167,7 +167,7 @@ class Predictor:
         except Exception as unexpected:
             return [_unforeseen("The model failed", unexpected)] * len(inputs)
 
-    def _answer(self, plan: Plan, outputs: Outputs | TFserveError) -> Prediction:
+    def _answer(self, plan: BatchPlan, outputs: Outputs | TFserveError) -> Prediction:
         if isinstance(outputs, TFserveError):
             return _failed(outputs)
         left, encoded = self._limit_bytes, []
@@ -183,10 +183,10 @@ class Predictor:
 
 
 def _found(
-    searches: Sequence[tuple[Callable[[str, str], Sequence[Target]], Sequence[str]]], signature: str
-) -> list[list[Sequence[Target]]]:
+    searches: Sequence[tuple[Callable[[str, str], Sequence[ResolvedName]], Sequence[str]]], signature: str
+) -> list[list[Sequence[ResolvedName]]]:
     """The targets of names. An unknown name is reported before names that only TensorFlow can resolve."""
-    found: list[list[Sequence[Target]]] = []
+    found: list[list[Sequence[ResolvedName]]] = []
     others: list[OnlyTensorFlowKnows] = []
     for search, names in searches:
         found.append([])
@@ -212,7 +212,7 @@ def _groups(prepared: Sequence[_Prepared | TFserveError]) -> list[list[int]]:
     return list(groups.values())
 
 
-def _inputs(plan: Plan, given: dict[str, Any]) -> dict[str, Array]:
+def _inputs(plan: BatchPlan, given: dict[str, Any]) -> dict[str, Array]:
     """The array for each target. Raises `Invalid` for a value that does not fit."""
     return {
         target.name: tensor_json.to_array(given[name], target.spec, name)
@@ -222,7 +222,7 @@ def _inputs(plan: Plan, given: dict[str, Any]) -> dict[str, Array]:
     }
 
 
-def _without_duplicates(feeds: dict[str, Sequence[Target]]) -> list[str]:
+def _without_duplicates(feeds: dict[str, Sequence[ResolvedName]]) -> list[str]:
     """The targets that are given values. Raises `Invalid` when one is given two."""
     givers: dict[str, str] = {}
     for name, targets in feeds.items():

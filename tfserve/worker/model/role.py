@@ -39,7 +39,7 @@ from tfserve.models.formats import Located
 from tfserve.runtimes import devices, image_metadata, images, operation_check, state
 from tfserve.runtimes.error_summary import named_cause
 from tfserve.runtimes.guarded import Guarded
-from tfserve.runtimes.image_metadata import Found
+from tfserve.runtimes.image_metadata import FoundDescription
 from tfserve.runtimes.images import ImageFiles
 from tfserve.runtimes.interface import Runtime, remarks_of
 from tfserve.worker.inbox import Inbox
@@ -196,7 +196,7 @@ class ModelRole:
 
     def _begin_sampling(self, computation: Computation, runtime: Runtime, former: Sequence[bytes]) -> None:
         """Called after the warm-up, so that synthetic inputs are not among the samples."""
-        computation.samples = samples.Samples(lambda count: self._connection.notify(SamplesSeen(count=count)))
+        computation.samples = samples.RequestSamples(lambda count: self._connection.notify(SamplesSeen(count=count)))
         for ask in map(decode_sample, former):
             if ask.signature in runtime.signatures:
                 computation.samples.keep(ask)
@@ -219,7 +219,7 @@ def _described(setting: Setting) -> Concurrency:
     return Concurrency(setting.way.computations, setting.way.threads, setting.max_batch)
 
 
-def _images(become: BecomeModel, model: Located) -> Found | None:
+def _images(become: BecomeModel, model: Located) -> FoundDescription | None:
     """A converted model is described where it was made from, if that is still there. Raises `Invalid`."""
     if become.source:
         with contextlib.suppress(Invalid):

@@ -20,7 +20,7 @@ FURTHER = 8
 Seen = Callable[[int], None]
 
 
-class Samples:
+class RequestSamples:
     """Keeps different requests, each of all that were answered with the same chance (a reservoir).
 
     `on_seen` is called with the number of those that are kept whenever it has grown, and later periodically, as others

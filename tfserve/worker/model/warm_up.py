@@ -53,7 +53,7 @@ ALL = "all"
 
 
 @dataclass
-class Result:
+class WarmUpResult:
     """What was done, and what users of the model must know about it, for people. `later` is still to be done.
 
     `accepted` generates inputs of the signature `name` that the model computes.
@@ -114,11 +114,11 @@ class WarmUp:
         self._predictor = predictor
         self._computation = computation
         self._steps = steps
-        self._result = Result()
+        self._result = WarmUpResult()
         self._is_light = True
         self._name = DEFAULT_SIGNATURE if len(runtime.signatures) != 1 else next(iter(runtime.signatures))
 
-    def run(self, become: BecomeModel) -> Result:
+    def run(self, become: BecomeModel) -> WarmUpResult:
         """Runs the warm-up without leaving traces in the model's state."""
         requested = become.options.warm_up
         if requested is False:

@@ -12,7 +12,7 @@ import numpy as np
 
 from tfserve.errors import Invalid, TFserveError
 from tfserve.ipc.predictions import Tensor, to_array, to_tensor
-from tfserve.models.runtime_reports import ENOUGH_SAMPLES, Guard, Number
+from tfserve.models.runtime_reports import ENOUGH_SAMPLES, ConversionGuard, Number
 from tfserve.runtimes import decisions, guarded, row_walk, state, synthetic_inputs
 from tfserve.runtimes.interface import Runtime
 from tfserve.tensors.dtypes import DTYPES
@@ -87,7 +87,7 @@ class Reference(msgspec.Struct, frozen=True):
         except FileNotFoundError:
             raise Invalid(f"{folder} has no {FILE}. Convert for tensorflow first.") from None
 
-    def guard(self, level: int, *, normal_only: bool, ascii_only: bool) -> Guard:
+    def guard(self, level: int, *, normal_only: bool, ascii_only: bool) -> ConversionGuard:
         """The guard that accepts values up to a level that agreed. A range with all numbers of a type needs no check.
 
         Without cases those that TensorFlow accepts pass, except negative whole numbers, which other libraries may count
@@ -96,14 +96,16 @@ class Reference(msgspec.Struct, frozen=True):
         specs = {spec.name: spec for spec in self.signature.inputs if spec.dtype in DTYPES}
         if not self.envelopes:
             limits = {name: self._limits(spec) for name, spec in specs.items() if _is_number(spec)}
-            return Guard(limits, why_mixed=self.why_mixed)
+            return ConversionGuard(limits, why_mixed=self.why_mixed)
         ranges = {
             name: range_
             for name, range_ in self.envelopes[level].items()
             if DTYPES[specs[name].dtype].kind == "float" or range_ != accepted_numbers.type_limits(specs[name])
         }
         kinds = {DTYPES[spec.dtype].kind for spec in specs.values()}
-        return Guard(ranges, normal_only and "float" in kinds, ascii_only and "string" in kinds, self.why_mixed)
+        return ConversionGuard(
+            ranges, normal_only and "float" in kinds, ascii_only and "string" in kinds, self.why_mixed
+        )
 
     def _limits(self, spec: TensorSpec) -> tuple[Number, Number]:
         if DTYPES[spec.dtype].kind == "float":
@@ -229,7 +231,8 @@ class _Maker:
     def _inputs(self, base: Inputs, envelopes: Sequence[trial_inputs.Envelope]) -> Iterator[tuple[int, str, Inputs]]:
         for inputs in self._given:
             level = next(
-                (n for n, each in enumerate(envelopes) if guarded.outside(Guard(dict(each)), inputs) is None), None
+                (n for n, each in enumerate(envelopes) if guarded.outside(ConversionGuard(dict(each)), inputs) is None),
+                None,
             )
             if level is not None:
                 yield level, SAMPLE, inputs
@@ -238,7 +241,7 @@ class _Maker:
         else:
             yield from ((0, ORDINARY, inputs) for inputs in self._from_given(envelopes[0]))
         tiny = trial_inputs.tiny(base)
-        if tiny is not None and guarded.outside(Guard(dict(envelopes[0])), tiny) is None:
+        if tiny is not None and guarded.outside(ConversionGuard(dict(envelopes[0])), tiny) is None:
             yield 0, TINY, tiny
         yield from ((0, ODD_TEXT, inputs) for inputs in trial_inputs.odd_texts(base))
         for level, envelope in enumerate(envelopes[1:], 1):
@@ -246,7 +249,7 @@ class _Maker:
 
     def _from_given(self, envelope: trial_inputs.Envelope) -> Iterator[Inputs]:
         for number, inputs in enumerate(self._given[:ENOUGH_SAMPLES]):
-            if guarded.outside(Guard(dict(envelope)), inputs) is None:
+            if guarded.outside(ConversionGuard(dict(envelope)), inputs) is None:
                 yield from trial_inputs.relatives(self._signature, inputs)
                 yield from trial_inputs.varied(inputs, envelope, number) if envelope else ()
 

@@ -17,7 +17,7 @@ from tfserve.ipc.connections import BlockingConnection
 from tfserve.ipc.messages import Convert, Converted, Done, Failed, IdentifyModel, Message
 from tfserve.models import fingerprint, formats
 from tfserve.models.formats import Located
-from tfserve.models.runtime_reports import NOT_COMPARED, TENSORFLOW, Guard, Trial
+from tfserve.models.runtime_reports import NOT_COMPARED, TENSORFLOW, ConversionGuard, RuntimeTrial
 from tfserve.runtimes import call_latency, conversion, known_names, saved_model_exports
 from tfserve.runtimes.error_summary import named_cause
 from tfserve.runtimes.guarded import Guarded, outside
@@ -75,7 +75,7 @@ def _located(path: str) -> Located:
     return model
 
 
-def _try(message: Convert) -> Trial:
+def _try(message: Convert) -> RuntimeTrial:
     model = _located(message.path)
     with_reference = _try_tensorflow if message.candidate == TENSORFLOW else _try_candidate
     trial = with_reference(model, message)
@@ -87,7 +87,7 @@ def _try(message: Convert) -> Trial:
 # --- TensorFlow first
 
 
-def _try_tensorflow(model: Located, message: Convert) -> Trial:
+def _try_tensorflow(model: Located, message: Convert) -> RuntimeTrial:
     folder = Path(message.work_folder)
     saved_model = model.path
     if model.format != formats.SAVED_MODEL:
@@ -106,7 +106,7 @@ def _try_tensorflow(model: Located, message: Convert) -> Trial:
     found.write(folder)
     if isinstance(runtime, GraphModel):
         runtime.known_names().write(folder)
-    trial = Trial(
+    trial = RuntimeTrial(
         runtime=TENSORFLOW, ok=True, reason=found.problem, compared=len(found.cases), needs_samples=found.needs_samples
     )
     _measure(trial, runtime, found)
@@ -117,9 +117,9 @@ def _try_tensorflow(model: Located, message: Convert) -> Trial:
 # --- then one candidate
 
 
-def _try_candidate(model: Located, message: Convert) -> Trial:  # noqa: ARG001 - the reference says where the graph is
+def _try_candidate(model: Located, message: Convert) -> RuntimeTrial:  # noqa: ARG001 - the reference says where the graph is
     """Any failure of a converter is a result, not an error of the worker."""
-    trial = Trial(runtime=message.candidate, ok=False)
+    trial = RuntimeTrial(runtime=message.candidate, ok=False)
     found = Reference.read(Path(message.work_folder))
     if found.problem and (found.must_stay or not message.was_requested):
         trial.reason = found.problem
@@ -141,7 +141,7 @@ def _try_candidate(model: Located, message: Convert) -> Trial:  # noqa: ARG001 -
     return trial
 
 
-def _converted(trial: Trial, found: Reference, message: Convert) -> Runtime:
+def _converted(trial: RuntimeTrial, found: Reference, message: Convert) -> Runtime:
     """The model as the candidate loads it."""
     started_at = time.monotonic()
     file = conversion.convert(
@@ -157,7 +157,7 @@ def _converted(trial: Trial, found: Reference, message: Convert) -> Runtime:
     )
 
 
-def _compared(trial: Trial, runtime: Runtime, found: Reference, *, reduced: bool) -> str:
+def _compared(trial: RuntimeTrial, runtime: Runtime, found: Reference, *, reduced: bool) -> str:
     """Why the outputs do not agree, or an empty string; then `trial.guard` has the limits within which they do.
 
     Ordinary inputs must agree. Where extreme ones do not, TensorFlow answers requests with such values.
@@ -200,7 +200,7 @@ def _problem(difference: Difference, runtime: Runtime, found: Reference, case: C
     return difference.problem
 
 
-def _why_useless(guard: Guard, found: Reference) -> str:
+def _why_useless(guard: ConversionGuard, found: Reference) -> str:
     """Why a model that agrees could hardly be used, or an empty string."""
     if single := [name for name, (lowest, highest) in guard.ranges.items() if lowest == highest]:
         return f"it agrees with TensorFlow for only one value of {single[0]!r}"
@@ -209,7 +209,7 @@ def _why_useless(guard: Guard, found: Reference) -> str:
     return "it does not agree with TensorFlow for the values in most requests" if left > len(samples) / 2 else ""
 
 
-def _measure(trial: Trial, runtime: Runtime, found: Reference) -> None:
+def _measure(trial: RuntimeTrial, runtime: Runtime, found: Reference) -> None:
     names = [spec.name for spec in found.signature.outputs]
     for rows, inputs in found.timed().items():
         latency = call_latency.measure(partial(runtime.run, inputs, names, found.name))

@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from tfserve.archives import unpacking
-from tfserve.archives.entries import MAX_RATIO, ArchiveTooLarge, BadArchive, Entry, entry_problem, expansion_problem
+from tfserve.archives.entries import (
+    MAX_RATIO,
+    ArchiveEntry,
+    ArchiveTooLarge,
+    BadArchive,
+    entry_problem,
+    expansion_problem,
+)
 from tfserve.archives.unpacking import Archive, WrongSize, copy_exactly, without_suffix
 from tfserve.errors import OutOfSpace
 from tfserve.runtimes.error_summary import cause
@@ -184,7 +191,7 @@ class _Unpacking:
                         raise
                     self._skip(entry, f"can't be unpacked: {cause(error, 120)}", bad=True)
 
-    def _destination(self, entry: Entry) -> Path | None:
+    def _destination(self, entry: ArchiveEntry) -> Path | None:
         """Where a file goes; None for what is skipped."""
         parts = entry.key
         if entry.is_folder or any(
@@ -203,7 +210,7 @@ class _Unpacking:
             return self._folder.joinpath(*parts)
         return None
 
-    def _extract(self, archive: Archive, entry: Entry, path: Path) -> None:
+    def _extract(self, archive: Archive, entry: ArchiveEntry, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with archive.open(entry) as packed, path.open("xb") as file:
             try:
@@ -218,17 +225,17 @@ class _Unpacking:
         if self._budget < 0:
             raise BadArchive(name=self._archive.name, problem=TOO_LARGE)
 
-    def _skip(self, entry: Entry, reason: str, *, bad: bool = False) -> None:
+    def _skip(self, entry: ArchiveEntry, reason: str, *, bad: bool = False) -> None:
         name = unicodedata.normalize("NFC", entry.name)
         self._search.skip(self._archive / shown(name).lstrip("/"), reason, bad=bad)
 
 
-def _expansion_problem(entry: Entry) -> str | None:
+def _expansion_problem(entry: ArchiveEntry) -> str | None:
     """Only zip files know the packed size of each file; all of a tar file counts towards the limit on the disk."""
     return None if entry.packed is None else expansion_problem(entry.size, entry.packed, beyond=MAX_PACKED_MASK)
 
 
-def _is_archive(entry: Entry) -> bool:
+def _is_archive(entry: ArchiveEntry) -> bool:
     return bool(entry.key) and unpacking.is_archive(entry.key[-1])
 
 
@@ -236,5 +243,5 @@ def _suffix_of(archive: Path) -> str:
     return "zip" if archive.suffix.lower() == ".zip" else "tar"
 
 
-def _suffix(entry: Entry) -> str:
+def _suffix(entry: ArchiveEntry) -> str:
     return PurePosixPath(entry.key[-1]).suffix.lower() if entry.key else ""

@@ -30,7 +30,7 @@ class Notes:
     empty_classes: dict[str, Path] = field(default_factory=dict)
 
 
-class Reader(NamedTuple, Generic[T]):
+class LayoutReader(NamedTuple, Generic[T]):
     """`find` returns None for another layout. `usable` is how many images can be learnt from."""
 
     find: Callable[[], T | None]
@@ -38,7 +38,7 @@ class Reader(NamedTuple, Generic[T]):
 
 
 @dataclass
-class Attempt(Generic[T]):
+class LayoutAttempt(Generic[T]):
     """What a reader found, and what it noted."""
 
     found: T
@@ -54,12 +54,12 @@ class Attempt(Generic[T]):
         return f"{self.notes.layout or 'another layout'} ({self.usable} of {self.total} images can be used)"
 
 
-def first_usable(search: Search, readers: Sequence[Reader[T]]) -> T | None:
+def first_usable(search: Search, readers: Sequence[LayoutReader[T]]) -> T | None:
     """Of the first reader that can use some of the images that it finds, else of the first that finds something.
 
     Later readers are not tried: what they find need not mean anything. Notes which ones were passed over.
     """
-    attempts: list[Attempt[T]] = []
+    attempts: list[LayoutAttempt[T]] = []
     for reader in readers:
         if (attempt := attempted(search, reader)) is None:
             continue
@@ -69,7 +69,7 @@ def first_usable(search: Search, readers: Sequence[Reader[T]]) -> T | None:
     return take(search, attempts[0], attempts) if attempts else None
 
 
-def most_usable(search: Search, readers: Sequence[Reader[T]]) -> T | None:
+def most_usable(search: Search, readers: Sequence[LayoutReader[T]]) -> T | None:
     """Of the first reader that can use most of its images, and half as many as any other. Notes the others."""
     attempts = [attempt for reader in readers if (attempt := attempted(search, reader)) is not None]
     most = max((attempt.usable for attempt in attempts), default=0)
@@ -79,7 +79,7 @@ def most_usable(search: Search, readers: Sequence[Reader[T]]) -> T | None:
     return take(search, max(attempts, key=lambda each: each.usable), attempts) if attempts else None
 
 
-def attempted(search: Search, reader: Reader[T]) -> Attempt[T] | None:
+def attempted(search: Search, reader: LayoutReader[T]) -> LayoutAttempt[T] | None:
     """None if the reader finds nothing; then only its hint and its problems are noted."""
     before = _swapped(search, Notes())
     try:
@@ -87,13 +87,13 @@ def attempted(search: Search, reader: Reader[T]) -> Attempt[T] | None:
     finally:
         notes = _swapped(search, before)
     if found is not None:
-        return Attempt(found, reader.usable(found), notes)
+        return LayoutAttempt(found, reader.usable(found), notes)
     search.hint = search.hint or notes.hint
     _add_problems(search, notes)
     return None
 
 
-def take(search: Search, chosen: Attempt[T], attempts: Sequence[Attempt[T]]) -> T:
+def take(search: Search, chosen: LayoutAttempt[T], attempts: Sequence[LayoutAttempt[T]]) -> T:
     """Adds the notes of one attempt to the search, with a remark about each of the others."""
     notes = chosen.notes
     search.layout, search.hint = notes.layout, notes.hint or search.hint

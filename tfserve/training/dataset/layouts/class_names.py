@@ -21,7 +21,7 @@ _LABELMAP = re.compile(r"([^:]+):(\d{1,3}),(\d{1,3}),(\d{1,3})(:.*)?")
 
 
 @dataclass
-class Names:
+class ClassNames:
     """Numbers and colours (`#rrggbb`) by label, and the names as the user writes them."""
 
     path: Path
@@ -33,11 +33,11 @@ class Names:
     is_ours: bool = False
 
 
-def find(search: Search) -> Names | None:
+def find(search: Search) -> ClassNames | None:
     """`labels_info.txt` in the project or in the data set, else the first known file of another program."""
     info = LabelsInfo.find(search.project) or LabelsInfo.find(search.root)
     if info is not None:
-        return Names(info.path, info.numbers, info.colours, info.names, info.problems, is_ours=True)
+        return ClassNames(info.path, info.numbers, info.colours, info.names, info.problems, is_ours=True)
     for name, read in _FILES.items():
         for path in sorted(each for each in search.below(search.root, (Path(name).suffix,)) if each.name == name):
             if names := _read(path, read):
@@ -46,7 +46,7 @@ def find(search: Search) -> Names | None:
     return None
 
 
-def _read(path: Path, read: Callable[[Sequence[str]], dict[str, int | str]]) -> Names | None:
+def _read(path: Path, read: Callable[[Sequence[str]], dict[str, int | str]]) -> ClassNames | None:
     try:
         if path.stat().st_size > MAX_BYTES:
             return None
@@ -55,7 +55,7 @@ def _read(path: Path, read: Callable[[Sequence[str]], dict[str, int | str]]) -> 
         return None
     given = read([line.strip() for line in lines if line.strip() and not line.startswith("#")])
     label_of, _ = labels.distinct([same_form(name) for name in given])
-    names = Names(path, display={label: name for name, label in label_of.items()})
+    names = ClassNames(path, display={label: name for name, label in label_of.items()})
     for name, value in given.items():
         label = label_of[same_form(name)]
         if isinstance(value, int):

@@ -28,7 +28,7 @@ UNKNOWN = "ignore"
 """The name of pixels that belong to no class."""
 
 
-class Found:
+class CocoDrawings:
     """What is drawn on each image, and the number of each class, from all annotation files together."""
 
     def __init__(self) -> None:
@@ -50,9 +50,9 @@ class Found:
         )
 
 
-def find(search: Search, index: ImageIndex) -> Found | None:
+def find(search: Search, index: ImageIndex) -> CocoDrawings | None:
     """None when there are no annotation files of COCO. Images and objects that are wrong are skipped and listed."""
-    found = Found()
+    found = CocoDrawings()
     for path in search.below(search.root, (".json",), depth=3):
         try:
             content = coco.read(path, search.name(path))
@@ -72,7 +72,7 @@ def find(search: Search, index: ImageIndex) -> Found | None:
     return found
 
 
-def _add(search: Search, index: ImageIndex, path: Path, content: coco.Coco, found: Found) -> None:
+def _add(search: Search, index: ImageIndex, path: Path, content: coco.Coco, found: CocoDrawings) -> None:
     search.problems += content.problems
     for what, where in content.wrong.items():
         search.remarks.append(f"{len(where)} {what} were left out: {', '.join(where[:3])}.")
@@ -97,7 +97,9 @@ def _add(search: Search, index: ImageIndex, path: Path, content: coco.Coco, foun
         found.annotated[file] = annotated
 
 
-def _annotated(image: coco.Image, objects: list[coco.Annotation], names: Mapping[str, str], found: Found) -> Annotated:
+def _annotated(
+    image: coco.Image, objects: list[coco.Annotation], names: Mapping[str, str], found: CocoDrawings
+) -> Annotated:
     annotated = Annotated(*check_size(image.width, image.height))
     for each in sorted(objects, key=_area, reverse=True):
         if each.category_id is None or each.category_id not in names:

@@ -12,7 +12,7 @@ from tfserve.training.dataset.labels import number_of
 from tfserve.training.dataset.layouts import class_codes
 from tfserve.training.dataset.layouts.image_index import ImageIndex
 from tfserve.training.dataset.layouts.parts import TEST, in_words, own_split, part_of, part_of_path
-from tfserve.training.dataset.layouts.tables import Table, place, text_of
+from tfserve.training.dataset.layouts.tables import LabelTable, place, text_of
 from tfserve.training.dataset.search import UNLABELLED, Labelled, Search, same_form, sentence
 
 NAMES_FILES = (
@@ -37,7 +37,7 @@ class _Read:
     listed: set[Path] = field(default_factory=set)
 
 
-def find(search: Search, tables: Sequence[Table], index: ImageIndex) -> list[Labelled]:
+def find(search: Search, tables: Sequence[LabelTable], index: ImageIndex) -> list[Labelled]:
     """The images with the labels that the tables give them. Rows without a file are skipped and listed."""
     with_labels = [table for table in tables if table.has_labels]
     read = _Read()
@@ -60,7 +60,9 @@ def find(search: Search, tables: Sequence[Table], index: ImageIndex) -> list[Lab
     return files
 
 
-def attach(search: Search, files: Sequence[Labelled], tables: Sequence[Table], index: ImageIndex) -> list[Labelled]:
+def attach(
+    search: Search, files: Sequence[Labelled], tables: Sequence[LabelTable], index: ImageIndex
+) -> list[Labelled]:
     """Files of class folders with their split and groups from a table."""
     lists, names = _lists(search, index)
     listed: dict[Path, tuple[str, str]] = {path: (part, "") for path, part in lists.items()}
@@ -115,7 +117,7 @@ def _lists(search: Search, index: ImageIndex) -> tuple[dict[Path, str], list[str
     return found, names
 
 
-def hint(search: Search, tables: Sequence[Table]) -> str:
+def hint(search: Search, tables: Sequence[LabelTable]) -> str:
     """Why tables that list images can't be used: a sentence, empty if there are no such tables."""
     for table in tables:
         names = [name for column, name in enumerate(table.header) if column != table.file and name]
@@ -127,7 +129,7 @@ def hint(search: Search, tables: Sequence[Table]) -> str:
     return ""
 
 
-def _read_row(search: Search, table: Table, row: list[str], number: int, index: ImageIndex, read: _Read) -> None:
+def _read_row(search: Search, table: LabelTable, row: list[str], number: int, index: ImageIndex, read: _Read) -> None:
     name = table.cell(row, table.file)
     path = table.file_of(row, index)
     labels = table.labels_of(row)
@@ -147,7 +149,7 @@ def _read_row(search: Search, table: Table, row: list[str], number: int, index: 
         read.labels[path].append(label)
 
 
-def _part(table: Table, row: list[str], file: PurePath) -> str:
+def _part(table: LabelTable, row: list[str], file: PurePath) -> str:
     """By the column, else the table's own name or folder (train.csv, train/_classes.csv), else the image's folder."""
     if table.split >= 0:
         return part_of(table.cell(row, table.split))
@@ -177,14 +179,14 @@ def _whole_numbers(files: list[Labelled]) -> list[Labelled]:
     return [file._replace(name=file.name.partition(".")[0]) for file in files]
 
 
-def _named(search: Search, tables: Sequence[Table], files: list[Labelled]) -> list[Labelled]:
+def _named(search: Search, tables: Sequence[LabelTable], files: list[Labelled]) -> list[Labelled]:
     """The names of classes that are numbers or other codes, if a file has them."""
     codes = {file.name for file in files}
     names = _names_by_line(search, tables, codes) or class_codes.names(search, codes, [table.path for table in tables])
     return [file._replace(name=names[file.name]) for file in files] if names else files
 
 
-def _names_by_line(search: Search, tables: Sequence[Table], codes: Collection[str]) -> dict[str, str] | None:
+def _names_by_line(search: Search, tables: Sequence[LabelTable], codes: Collection[str]) -> dict[str, str] | None:
     """Class numbers become names if a file such as `classes.txt` has one on each line."""
     numbers = {code: number for code in codes if (number := number_of(code)) is not None}
     if not codes or len(numbers) < len(codes):
@@ -225,7 +227,7 @@ def _leading(line: str) -> int | None:
 # --- what the tables do not say
 
 
-def _skip_the_others(search: Search, tables: Sequence[Table], index: ImageIndex, read: _Read) -> None:
+def _skip_the_others(search: Search, tables: Sequence[LabelTable], index: ImageIndex, read: _Read) -> None:
     """Images without a label. Those that only other tables list, or in a folder of tests, are a test set."""
     names = ", ".join(search.name(table.path) for table in tables if table.has_labels)
     listed = {table.file_of(row, index) for table in tables if not table.has_labels for row in table.rows}
@@ -243,7 +245,7 @@ def _is_of_test(path: PurePath) -> bool:
     return any(part_of(name) == TEST or name.lower().startswith("test") for name in path.parts[:-1])
 
 
-def _in_words(search: Search, tables: Sequence[Table], files: Sequence[Labelled]) -> str:
+def _in_words(search: Search, tables: Sequence[LabelTable], files: Sequence[Labelled]) -> str:
     table = tables[0]
     names = ", ".join(search.name(each.path) for each in tables[:5])
     if table.one_hot:
@@ -257,7 +259,7 @@ def _in_words(search: Search, tables: Sequence[Table], files: Sequence[Labelled]
     return f"table {names} ({columns}{kept})"
 
 
-def _mention_columns(search: Search, table: Table) -> None:
+def _mention_columns(search: Search, table: LabelTable) -> None:
     """Without a header, the choice of a column may be wrong."""
     used = {table.file, table.label, table.split, table.group}
     if rest := [str(column + 1) for column in range(max(map(len, table.rows))) if column not in used]:

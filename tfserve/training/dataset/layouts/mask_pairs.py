@@ -44,7 +44,7 @@ _ANNOTATED = re.compile(r"^(.+?)[-_]?(annot|annotations?|labels?|masks?)$", re.I
 Key = tuple[str, ...]
 
 
-class Pair(NamedTuple):
+class MaskPair(NamedTuple):
     image: Path
     mask: Path
     part: str
@@ -62,7 +62,7 @@ class _Role(NamedTuple):
 _Files = dict[Key, tuple[_Role, Path]]
 
 
-def find(search: Search) -> list[Pair] | None:
+def find(search: Search) -> list[MaskPair] | None:
     """The images with their masks; None when there are no masks. Sets `search.layout`."""
     if _is_contract(search):
         files = search.files(search.images_folder, image_reading.SUFFIXES, "an image")
@@ -77,7 +77,7 @@ def find(search: Search) -> list[Pair] | None:
     listed = _image_sets(search)
     _report_unmatched(search, pictures, found, listed)
     pairs = [
-        Pair(pictures[key][1], found[key][1], pictures[key][0].part or listed.get(key[-1], ""))
+        MaskPair(pictures[key][1], found[key][1], pictures[key][0].part or listed.get(key[-1], ""))
         for key in sorted(pictures.keys() & found.keys())
     ]
     files_with_parts = own_split([Labelled(pair.image, "", pair.part) for pair in pairs])
@@ -221,7 +221,7 @@ def _folder_of(search: Search, files: _Files) -> Path:
     return folders.pop() if len(folders) == 1 else search.root
 
 
-def _describe(search: Search, pairs: Sequence[Pair], files: Sequence[Labelled]) -> None:
+def _describe(search: Search, pairs: Sequence[MaskPair], files: Sequence[Labelled]) -> None:
     def folders(paths: Sequence[Path]) -> str:
         names = list(dict.fromkeys(search.name(path.parent) for path in paths))
         return ", ".join(f"{name}/" for name in names[:3]) + (", …" if len(names) > 3 else "")

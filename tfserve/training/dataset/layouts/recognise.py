@@ -24,7 +24,7 @@ from tfserve.training.dataset.layouts import (
     via_masks,
     yolo_masks,
 )
-from tfserve.training.dataset.layouts.attempts import Reader
+from tfserve.training.dataset.layouts.attempts import LayoutReader
 from tfserve.training.dataset.layouts.coco_masks import UNKNOWN
 from tfserve.training.dataset.layouts.image_index import ImageIndex
 from tfserve.training.dataset.layouts.parts import own_split
@@ -106,7 +106,7 @@ def _classified(search: Search, groups: str) -> Classified | None:
         lambda: _at_the_top(search, index, found),
         lambda: _by_names(search, index, found),
     )
-    files = attempts.first_usable(search, [Reader(read, _usable_files) for read in readers])
+    files = attempts.first_usable(search, [LayoutReader(read, _usable_files) for read in readers])
     return None if files is None else Classified(files, columns)
 
 
@@ -115,7 +115,7 @@ def _usable_files(files: Sequence[Labelled]) -> int:
     return len(files) if len({file.name for file in files}) > 1 else 0
 
 
-def _in_images(search: Search, index: ImageIndex, found: Sequence[tables.Table]) -> list[Labelled] | None:
+def _in_images(search: Search, index: ImageIndex, found: Sequence[tables.LabelTable]) -> list[Labelled] | None:
     if not class_folders.in_images(search):
         return None
     files = class_folders.find(search, search.images_folder)
@@ -129,12 +129,12 @@ def _in_images(search: Search, index: ImageIndex, found: Sequence[tables.Table])
     return labelled_tables.attach(search, files, found, index)
 
 
-def _in_tables(search: Search, index: ImageIndex, found: Sequence[tables.Table]) -> list[Labelled] | None:
+def _in_tables(search: Search, index: ImageIndex, found: Sequence[tables.LabelTable]) -> list[Labelled] | None:
     with_labels = [table for table in found if table.has_labels]
     return labelled_tables.find(search, found, index) if with_labels else None
 
 
-def _at_the_top(search: Search, index: ImageIndex, found: Sequence[tables.Table]) -> list[Labelled] | None:
+def _at_the_top(search: Search, index: ImageIndex, found: Sequence[tables.LabelTable]) -> list[Labelled] | None:
     base = class_folders.wrapped(search)
     if not class_folders.looks_like_classes(search, base):
         search.hint = labelled_tables.hint(search, found) or class_folders.hint(search, base)
@@ -142,7 +142,7 @@ def _at_the_top(search: Search, index: ImageIndex, found: Sequence[tables.Table]
     return labelled_tables.attach(search, class_folders.find(search, base) or [], found, index)
 
 
-def _by_names(search: Search, index: ImageIndex, found: Sequence[tables.Table]) -> list[Labelled] | None:
+def _by_names(search: Search, index: ImageIndex, found: Sequence[tables.LabelTable]) -> list[Labelled] | None:
     return None if found else file_names.find(search, index)
 
 
@@ -151,7 +151,7 @@ def _segmented(search: Search) -> Segmented | None:
         return None
     index = ImageIndex(search.root, search.below(search.root, image_reading.SUFFIXES))
     readers = (_from_coco, _from_labelme, _from_via, _from_yolo, _from_masks)
-    return attempts.most_usable(search, [Reader(partial(read, search, index), _usable_masks) for read in readers])
+    return attempts.most_usable(search, [LayoutReader(partial(read, search, index), _usable_masks) for read in readers])
 
 
 def _usable_masks(found: Segmented) -> int:

@@ -51,7 +51,7 @@ SUBMISSION = "submission"
 
 
 @dataclass
-class Table:
+class LabelTable:
     """`header` is empty when the file has none. Columns are numbers; -1 is a column that is missing."""
 
     path: Path
@@ -91,7 +91,7 @@ class Table:
         return [name] if name and name not in NO_LABELS and name.lower() not in self.empty else []
 
 
-def read_all(search: Search, index: ImageIndex, groups: str = "auto") -> list[Table]:
+def read_all(search: Search, index: ImageIndex, groups: str = "auto") -> list[LabelTable]:
     """The tables in the root and in the folders two levels below that name at least one of its images."""
     texts = [path for path in search.below(search.root, SUFFIXES, depth=2) if path.name.lower() != INFO_FILE]
     lists = search.below(search.root, json_records.SUFFIXES, depth=2)
@@ -106,7 +106,7 @@ def read_all(search: Search, index: ImageIndex, groups: str = "auto") -> list[Ta
     return found
 
 
-def _drop_guessed_labels(tables: Sequence[Table]) -> None:
+def _drop_guessed_labels(tables: Sequence[LabelTable]) -> None:
     """Only columns that are called so have labels, if a table has one: those of others may be anything."""
     labelled = [table for table in tables if table.header and table.label >= 0]
     names = {plain(table.header[table.label]) for table in labelled}
@@ -125,7 +125,7 @@ def place(search: Search, path: Path, number: int) -> str:
 # --- one file
 
 
-def _table(path: Path, index: ImageIndex, groups: str) -> Table | None:
+def _table(path: Path, index: ImageIndex, groups: str) -> LabelTable | None:
     """None for a file that does not name images of this project."""
     cells = rows(path)
     above = titles(cells)
@@ -139,7 +139,7 @@ def _table(path: Path, index: ImageIndex, groups: str) -> Table | None:
         file, has_header = _number_column(header, cells, index), True
     if file < 0:
         return None
-    table = Table(path, header if has_header else [], cells[1:] if has_header else cells, file, above=above)
+    table = LabelTable(path, header if has_header else [], cells[1:] if has_header else cells, file, above=above)
     table.by_number = _has_numbers(table)
     width = max(map(len, table.rows[:SAMPLE]), default=0)
     if has_header:
@@ -241,13 +241,13 @@ def _number_column(header: Sequence[str], rows: Sequence[Sequence[str]], index: 
     return -1
 
 
-def _has_numbers(table: Table) -> bool:
+def _has_numbers(table: LabelTable) -> bool:
     """Whether most files are named by numbers, which may have lost the zeros before them."""
     cells = [cell for row in table.rows if (cell := table.cell(row, table.file))]
     return sum(cell.isdigit() for cell in cells) > len(cells) / 2
 
 
-def _empty_words(table: Table) -> frozenset[str]:
+def _empty_words(table: LabelTable) -> frozenset[str]:
     """Words in the column of labels that are too rare for a class, so that they mean an empty cell."""
     counts = Counter(table.cell(row, table.label).lower() for row in table.rows)
     most = max(1, MAX_EMPTY * len(table.rows))
@@ -261,7 +261,7 @@ def _names_images(rows: Sequence[Sequence[str]], column: int) -> bool:
 
 
 def _column(
-    table: Table, columns: Sequence[int], names: frozenset[str], *, all_parts: bool = False, exact: bool = False
+    table: LabelTable, columns: Sequence[int], names: frozenset[str], *, all_parts: bool = False, exact: bool = False
 ) -> int:
     def fits(column: int) -> bool:
         cells = {table.cell(row, column) for row in table.rows[:SAMPLE]} - {""}
@@ -277,7 +277,7 @@ def _column(
     return -1
 
 
-def _label_column(table: Table, others: Sequence[int]) -> int:
+def _label_column(table: LabelTable, others: Sequence[int]) -> int:
     """By its header, else the only one that is left; a problem where several could be meant."""
     free = [column for column in others if column not in (table.split, table.group)]
     if not table.header:
@@ -288,15 +288,15 @@ def _label_column(table: Table, others: Sequence[int]) -> int:
     return free[0] if len(free) == 1 and _may_be_labels(table, free[0]) else -1
 
 
-def _varies(table: Table, column: int) -> bool:
+def _varies(table: LabelTable, column: int) -> bool:
     return len({table.cell(row, column) for row in table.rows}) > 1
 
 
-def _repeats(table: Table) -> bool:
+def _repeats(table: LabelTable) -> bool:
     return len({table.cell(row, table.label) for row in table.rows}) < len(table.rows)
 
 
-def _may_be_labels(table: Table, column: int) -> bool:
+def _may_be_labels(table: LabelTable, column: int) -> bool:
     """Whether some values of a column occur more than once, and they are not measurements such as ages."""
     cells = [table.cell(row, column) for row in table.rows]
     values = set(cells)
@@ -304,7 +304,7 @@ def _may_be_labels(table: Table, column: int) -> bool:
     return len(values) < len(cells) and not is_measured
 
 
-def _one_hot(table: Table, columns: Sequence[int]) -> tuple[int, ...]:
+def _one_hot(table: LabelTable, columns: Sequence[int]) -> tuple[int, ...]:
     """The columns of 0 and 1 of a table that has nothing else, two at least."""
     if any(plain(name) in LABEL_HEADERS for name in table.header):
         return ()

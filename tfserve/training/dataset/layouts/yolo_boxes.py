@@ -16,7 +16,7 @@ from tfserve.training.dataset.labels import MAX_DIGITS
 from tfserve.training.dataset.layouts import yolo_names
 from tfserve.training.dataset.layouts.image_index import ImageIndex
 from tfserve.training.dataset.layouts.parts import part_of_path
-from tfserve.training.dataset.layouts.yolo_names import Names
+from tfserve.training.dataset.layouts.yolo_names import YoloNames
 from tfserve.training.dataset.search import Search
 
 CORNERS, MIN_POLYGON = 4, 6
@@ -76,7 +76,7 @@ def _report_lonely(search: Search, found: Annotations, texts: Iterable[Path]) ->
 class _Reader:
     """Reads text files into `found`."""
 
-    def __init__(self, search: Search, names: Names, found: Annotations) -> None:
+    def __init__(self, search: Search, names: YoloNames, found: Annotations) -> None:
         self._search, self._names, self._found = search, names, found
         self._with_confidence = 0
         self._used: set[int] = set()

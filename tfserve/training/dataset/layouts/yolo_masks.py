@@ -11,7 +11,7 @@ from tfserve.training.dataset.layouts import upright, yolo_boxes, yolo_names
 from tfserve.training.dataset.layouts.image_index import ImageIndex
 from tfserve.training.dataset.layouts.parts import part_of_path
 from tfserve.training.dataset.layouts.polygons import Annotated, Shape, rectangle
-from tfserve.training.dataset.layouts.yolo_names import Names
+from tfserve.training.dataset.layouts.yolo_names import YoloNames
 from tfserve.training.dataset.search import Search, sentence
 
 MAX_BOXES_SHARE = 0.2
@@ -23,7 +23,7 @@ _BOX, _TRIANGLE = 4, 6
 
 
 @dataclass
-class Found:
+class YoloDrawings:
     """What is drawn on each image, and the number of each class: that of YOLO plus 1, because 0 is the background."""
 
     annotated: dict[Path, Annotated] = field(default_factory=dict)
@@ -33,12 +33,12 @@ class Found:
     wrong: list[str] = field(default_factory=list)
 
 
-def find(search: Search, index: ImageIndex) -> Found | None:
+def find(search: Search, index: ImageIndex) -> YoloDrawings | None:
     """None without outlines. Images without a text file have no objects."""
     names = yolo_names.read(search, index)
     texts = [file for file in search.below(search.root, (".txt",)) if file not in names.files]
     files = yolo_boxes.text_files(search.root, index.files, texts)
-    found = Found()
+    found = YoloDrawings()
     for image in index.files if files else []:
         if size := upright.upright_size(image):
             part = names.parts.get(image) or part_of_path(index.relative(image))
@@ -53,7 +53,7 @@ def find(search: Search, index: ImageIndex) -> Found | None:
     return found
 
 
-def _report(search: Search, names: Names, found: Found, without: int) -> None:
+def _report(search: Search, names: YoloNames, found: YoloDrawings, without: int) -> None:
     search.layout = f"YOLO text files with outlines: {len(found.annotated)} images"
     search.problems += names.problems
     objects = found.outlines + len(found.boxes)
@@ -71,7 +71,7 @@ def _report(search: Search, names: Names, found: Found, without: int) -> None:
         search.remarks.append("The classes have no names. Add classes.txt (one name per line) or data.yaml (names).")
 
 
-def _read(search: Search, file: Path, names: Names, annotated: Annotated, found: Found) -> None:
+def _read(search: Search, file: Path, names: YoloNames, annotated: Annotated, found: YoloDrawings) -> None:
     try:
         lines = text_reading.read(file).splitlines()
     except (OSError, UnicodeDecodeError):
@@ -82,7 +82,7 @@ def _read(search: Search, file: Path, names: Names, annotated: Annotated, found:
             _add(line, f"{search.name(file)}, line {number}", names, annotated, found)
 
 
-def _add(line: str, where: str, names: Names, annotated: Annotated, found: Found) -> None:
+def _add(line: str, where: str, names: YoloNames, annotated: Annotated, found: YoloDrawings) -> None:
     numbers = _numbers(line)
     if numbers is None:
         found.wrong.append(where)

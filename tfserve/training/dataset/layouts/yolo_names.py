@@ -23,7 +23,7 @@ PARTS = ("train", "val", "valid", "test")
 
 
 @dataclass
-class Names:
+class YoloNames:
     """`files` are those that hold no boxes. `keypoints` is how many numbers follow each box in the text files."""
 
     names: dict[int, str] = field(default_factory=dict)
@@ -37,9 +37,9 @@ class Names:
         return self.names.get(number, f"class {number}")
 
 
-def read(search: Search, index: ImageIndex) -> Names:
+def read(search: Search, index: ImageIndex) -> YoloNames:
     """From the files nearest to the top."""
-    found = Names()
+    found = YoloNames()
     files = search.below(search.root, SUFFIXES, depth=3)
     files.sort(key=lambda file: (len(file.parts), file.name not in (*YAML_NAMES, *TEXT_NAMES), file.name))
     too_many = {*[file for file in files if file.suffix in YAML][MAX_YAML_FILES:]}
@@ -55,14 +55,14 @@ def read(search: Search, index: ImageIndex) -> Names:
     return found
 
 
-def _take(found: Names, search: Search, file: Path, names: dict[int, str]) -> None:
+def _take(found: YoloNames, search: Search, file: Path, names: dict[int, str]) -> None:
     """The first file counts."""
     if names and not found.names:
         found.names = {number: same_form(name) or f"class {number}" for number, name in names.items()}
         found.source = search.name(file)
 
 
-def _read_yaml(search: Search, file: Path, index: ImageIndex, found: Names) -> None:
+def _read_yaml(search: Search, file: Path, index: ImageIndex, found: YoloNames) -> None:
     try:
         content = yaml_reading.read(file)
     except NotYaml as error:
@@ -93,7 +93,7 @@ def _name(value: Any) -> str:
     return str(value).strip().encode(errors="replace").decode()
 
 
-def _read_parts(search: Search, file: Path, content: dict[str, Any], index: ImageIndex, found: Names) -> None:
+def _read_parts(search: Search, file: Path, content: dict[str, Any], index: ImageIndex, found: YoloNames) -> None:
     """`train`, `val` and `test`: folders or lists of images; and `kpt_shape`, the keypoints of a pose."""
     shape = content.get("kpt_shape")
     if isinstance(shape, list) and len(shape) == 2 and all(isinstance(each, int) for each in shape):
@@ -123,7 +123,7 @@ def _located(search: Search, file: Path, entry: str) -> Path | None:
     return None
 
 
-def _read_list(file: Path, part: str, index: ImageIndex, found: Names) -> None:
+def _read_list(file: Path, part: str, index: ImageIndex, found: YoloNames) -> None:
     """A path of an image on each line."""
     for line in _text(file).splitlines():
         if line.strip() and (image := index.find(line, file.parent)):

@@ -13,10 +13,10 @@ from starlette.responses import Response
 
 from tfserve.access.principals import PRINCIPAL, Scope
 from tfserve.ipc.messages import GetMetrics, Metrics
-from tfserve.web.api.endpoint import TEXT, Context, Format, Table
+from tfserve.web.api.endpoint import TEXT, Context, EndpointTable, Format
 from tfserve.web.api.metrics.families import families
 
-ENDPOINTS = Table(Format.ENVELOPE, Scope.PREDICT)
+ENDPOINTS = EndpointTable(Format.ENVELOPE, Scope.PREDICT)
 
 SUMMARY = "get the metrics for Prometheus"
 RETURNS = "Prometheus text format, or OpenMetrics with Accept: application/openmetrics-text"

@@ -23,8 +23,8 @@ from tfserve.errors import Conflict, Invalid, OutOfSpace
 from tfserve.ipc.messages import BatchJob, EncodedRequest, JobKind, JobState, SubmitModelJob
 from tfserve.model_job_files import CHECKPOINT, FOLDER, REQUEST, output_name, read_checkpoint
 from tfserve.web.api.deferred import new_folder, write_request
-from tfserve.web.api.endpoint import Context, Format, Table, Tag
-from tfserve.web.api.json_requests import Reader
+from tfserve.web.api.endpoint import Context, EndpointTable, Format, Tag
+from tfserve.web.api.json_requests import RequestReader
 from tfserve.web.api.model_jobs.handlers import batch_json, job_folder, require_batch, stored_input
 from tfserve.web.api.model_jobs.requests import Batch, ResumeBatch
 from tfserve.web.api.routes import idempotency_key
@@ -33,9 +33,9 @@ from tfserve.web.api.workspace.reading import JOB_ID, job_id
 from tfserve.web.database_reads import read
 from tfserve.web.http.bodies import read_body
 
-ENDPOINTS = Table(Format.ENVELOPE, Scope.PREDICT, Tag.BATCHES)
+ENDPOINTS = EndpointTable(Format.ENVELOPE, Scope.PREDICT, Tag.BATCHES)
 
-_RESUME = Reader(ResumeBatch)
+_RESUME = RequestReader(ResumeBatch)
 T = TypeVar("T")
 
 COPY_BYTES = 1024 * 1024

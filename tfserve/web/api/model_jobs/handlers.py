@@ -33,14 +33,14 @@ from tfserve.model_job_files import FOLDER, output_name, read_checkpoint
 from tfserve.paths import resolve
 from tfserve.uploads.store import PREFIX
 from tfserve.web.api.deferred import new_folder, response_of
-from tfserve.web.api.endpoint import WORKSPACES, Context, Format, Table, Tag
+from tfserve.web.api.endpoint import WORKSPACES, Context, EndpointTable, Format, Tag
 from tfserve.web.api.model_jobs.requests import Batch, NewBatch, Secret
 from tfserve.web.api.workspace.job_json import CancelResult
 from tfserve.web.api.workspace.names import workspace_name
 from tfserve.web.api.workspace.reading import JOB_ID, MAX_WAIT_S, OFFSET, WAIT, awaited_job, job_id, number, pieces
 from tfserve.web.database_reads import read
 
-ENDPOINTS = Table(Format.ENVELOPE, Scope.PREDICT, Tag.BATCHES)
+ENDPOINTS = EndpointTable(Format.ENVELOPE, Scope.PREDICT, Tag.BATCHES)
 
 OF_WORKSPACE = "workspace:"
 MEDIA = {"jsonl": "application/jsonl", "csv": "text/csv; charset=utf-8"}

@@ -11,17 +11,17 @@ from tfserve.access.principals import PRINCIPAL, Scope
 from tfserve.ipc import messages
 from tfserve.ipc.messages import CreatePasswordLink, ListTokens, NewToken, RevokeToken, TokenInfo
 from tfserve.web.access.audit_log import AuditEntry
-from tfserve.web.api.endpoint import Context, Format, Schema, Table, Tag
-from tfserve.web.api.json_requests import Reader
+from tfserve.web.api.endpoint import Context, EndpointTable, Format, Schema, Tag
+from tfserve.web.api.json_requests import RequestReader
 from tfserve.web.api.tokens import requests
 from tfserve.web.api.workspace.names import workspace_name
 from tfserve.web.api.workspace.reading import number
 from tfserve.web.http.bodies import read_body
 
-ENDPOINTS = Table(Format.ENVELOPE, Scope.ADMIN, Tag.ACCESS)
+ENDPOINTS = EndpointTable(Format.ENVELOPE, Scope.ADMIN, Tag.ACCESS)
 
 NAME: dict[str, Schema] = {"name": {"type": "string", "description": "name of the token"}}
-_ROTATION = Reader(requests.RotateToken)
+_ROTATION = RequestReader(requests.RotateToken)
 
 
 @ENDPOINTS.post(

@@ -22,7 +22,7 @@ from tfserve.training.dataset.project_folders import LATEST, MODELS, is_archive,
 from tfserve.training.fit import earlier_models
 from tfserve.training.fit.earlier_models import NONE, PARAMETER
 from tfserve.training.recipes import parameters
-from tfserve.web.api.endpoint import ANY_FILE, EVENTS, JSON, TEXT, Context, Format, Schema, Table, Tag
+from tfserve.web.api.endpoint import ANY_FILE, EVENTS, JSON, TEXT, Context, EndpointTable, Format, Schema, Tag
 from tfserve.web.api.json_requests import decode
 from tfserve.web.api.training.requests import WEIGHTS, Feedback, NewTask, from_form
 from tfserve.web.api.training.results import FeedbackResult, FileNames, Task, TaskList
@@ -33,7 +33,7 @@ from tfserve.web.http.bodies import read_body
 from tfserve.web.http.request_ids import traceparent
 from tfserve.web.http.user_files import file_response
 
-ENDPOINTS = Table(Format.PLAIN, Scope.TRAIN, Tag.TRAINING)
+ENDPOINTS = EndpointTable(Format.PLAIN, Scope.TRAIN, Tag.TRAINING)
 
 TASK_ID: dict[str, Schema] = {"id": {"type": "string"}}
 PATHS = ("weights", "unlabelled")

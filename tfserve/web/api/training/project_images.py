@@ -18,11 +18,11 @@ from tfserve.errors import Invalid, NotFound
 from tfserve.ipc.messages import CheckProject
 from tfserve.training.recipes import parameters
 from tfserve.web import thumbnails
-from tfserve.web.api.endpoint import BINARY, Context, Format, Schema, Table, Tag
+from tfserve.web.api.endpoint import BINARY, Context, EndpointTable, Format, Schema, Tag
 from tfserve.web.api.training.handlers import TASK_ID, project_folder, task_of
 from tfserve.web.api.workspace.reading import number
 
-ENDPOINTS = Table(Format.PLAIN, Scope.TRAIN, Tag.TRAINING)
+ENDPOINTS = EndpointTable(Format.PLAIN, Scope.TRAIN, Tag.TRAINING)
 
 SIDE: Schema = {"type": "integer", "minimum": 16, "maximum": 1024, "default": 160, "description": "larger side, pixels"}
 PLACEHOLDER: Schema = {"type": "boolean", "default": False, "description": "a grey image instead of status 404"}

@@ -47,7 +47,7 @@ class Feedback(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     label: Annotated[str, Meta(description="the correct label, or its display name", min_length=1)]
 
 
-class Form(NamedTuple):
+class TrainingForm(NamedTuple):
     """`weights` is the uploaded file."""
 
     task: NewTask
@@ -55,7 +55,7 @@ class Form(NamedTuple):
     weights: bytes | None = None
 
 
-async def from_form(body: bytes, content_type: str) -> Form:
+async def from_form(body: bytes, content_type: str) -> TrainingForm:
     """Parameters may be separate fields or a JSON object in the field `parameters`.
 
     In multipart/form-data, `weights` may be a file. Unknown fields only cause a warning, because older clients may send
@@ -72,7 +72,7 @@ async def from_form(body: bytes, content_type: str) -> Form:
         raise Invalid("weights: the uploaded file is empty (0 bytes).")
     others = [name for name, _ in files if name != WEIGHTS]
     warnings = [*form.warnings, *unknown_fields(others, [*FORM_FIELDS, *OTHER_FIELDS, WEIGHTS])]
-    return Form(form.task, warnings, *weights)
+    return TrainingForm(form.task, warnings, *weights)
 
 
 def _fields(body: bytes) -> dict[str, str]:
@@ -82,7 +82,7 @@ def _fields(body: bytes) -> dict[str, str]:
         raise Invalid(f"Invalid form data: {error}.") from None
 
 
-def _form(fields: dict[str, str]) -> Form:
+def _form(fields: dict[str, str]) -> TrainingForm:
     missing = [name for name in FORM_FIELDS if not fields.get(name)]
     if missing:
         raise Invalid(f"The form requires the fields {', '.join(FORM_FIELDS)}; missing or empty: {', '.join(missing)}.")
@@ -97,7 +97,7 @@ def _form(fields: dict[str, str]) -> Form:
         callback=fields.get("callback") or None,
         resources=_resources(fields.get("resources") or "{}"),
     )
-    return Form(task, unknown_fields(fields, [*FORM_FIELDS, *OTHER_FIELDS, *known]))
+    return TrainingForm(task, unknown_fields(fields, [*FORM_FIELDS, *OTHER_FIELDS, *known]))
 
 
 def _parameters(text: str) -> dict[str, Any]:

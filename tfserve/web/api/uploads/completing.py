@@ -14,11 +14,11 @@ from pathlib import Path
 import msgspec
 
 from tfserve import linux
-from tfserve.archives.entries import Entry
+from tfserve.archives.entries import ArchiveEntry
 from tfserve.archives.unpacking import Unpacked, is_archive
 from tfserve.config import Settings
 from tfserve.errors import Failure, Invalid, TooLarge, Unavailable, from_failure
-from tfserve.uploads.store import RESERVE_BYTES, Received, Upload, Uploads
+from tfserve.uploads.store import RESERVE_BYTES, ReceivedFile, Upload, Uploads
 from tfserve.web.http.disk_writer import on_disk
 
 _UNPACKING_AT_ONCE = 2
@@ -33,7 +33,7 @@ class UnpackingEnded(Unavailable):
     """The process that unpacks {name} was ended by signal {signal}. Try again."""
 
 
-async def complete(uploads: Uploads, upload: Upload, files: Sequence[Received], settings: Settings) -> None:
+async def complete(uploads: Uploads, upload: Upload, files: Sequence[ReceivedFile], settings: Settings) -> None:
     """Raises `WrongChecksum`, `BadArchive` and other errors; nothing is visible then."""
     sha256, size = await on_disk(partial(_checksum, files, upload.record.sha256))
     await on_disk(partial(shutil.rmtree, upload.unpacking, ignore_errors=True))  # of an interrupted attempt
@@ -45,7 +45,7 @@ async def complete(uploads: Uploads, upload: Upload, files: Sequence[Received], 
     await on_disk(partial(upload.publish, found.files, found.size_bytes, sha256, size))
 
 
-async def complete_or_refuse(uploads: Uploads, upload: Upload, file: Received, settings: Settings) -> None:
+async def complete_or_refuse(uploads: Uploads, upload: Upload, file: ReceivedFile, settings: Settings) -> None:
     """Like `complete`. Records why what was sent can't be used, and keeps it if another attempt may succeed."""
     try:
         await complete(uploads, upload, [file], settings)
@@ -54,7 +54,7 @@ async def complete_or_refuse(uploads: Uploads, upload: Upload, file: Received, s
         raise
 
 
-def _checksum(files: Sequence[Received], expected: str | None) -> tuple[str | None, int]:
+def _checksum(files: Sequence[ReceivedFile], expected: str | None) -> tuple[str | None, int]:
     """The checksum, if there is one file, and the size. Raises `WrongChecksum`."""
     size = sum(each.path.stat().st_size for each in files)
     if len(files) != 1:
@@ -78,7 +78,7 @@ def room_for(uploads: Uploads, upload: Upload, settings: Settings) -> int:
     return min(uploads.room_for(upload, settings.upload_quota_bytes), disk.f_bavail * disk.f_frsize - RESERVE_BYTES)
 
 
-async def _unpack(archive: Received, folder: Path, *, max_bytes: int, room: int) -> Unpacked:
+async def _unpack(archive: ReceivedFile, folder: Path, *, max_bytes: int, room: int) -> Unpacked:
     arguments = [str(archive.path), archive.name, str(folder), str(max_bytes), str(room)]
     async with _unpacking:
         process = await asyncio.create_subprocess_exec(
@@ -98,12 +98,12 @@ async def _unpack(archive: Received, folder: Path, *, max_bytes: int, room: int)
     raise from_failure(msgspec.json.decode(output, type=Failure))
 
 
-def _place(files: Sequence[Received], folder: Path) -> Unpacked:
+def _place(files: Sequence[ReceivedFile], folder: Path) -> Unpacked:
     """Single files, under their names. They stay where they arrived until the upload is complete."""
     folder.mkdir(mode=0o700)
     size = 0
     for index, each in enumerate(files):
-        path = folder.joinpath(*Entry(index, each.name, 0).parts)
+        path = folder.joinpath(*ArchiveEntry(index, each.name, 0).parts)
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         os.link(each.path, path)
         size += each.path.stat().st_size

@@ -18,7 +18,7 @@ from tfserve.errors import Conflict, Invalid
 from tfserve.ipc.messages import DeleteUpload
 from tfserve.uploads.record import UploadState
 from tfserve.uploads.store import PREFIX, Upload
-from tfserve.web.api.endpoint import BINARY, BYTES, FILE_FORM, Context, Format, Schema, Table, Tag
+from tfserve.web.api.endpoint import BINARY, BYTES, FILE_FORM, Context, EndpointTable, Format, Schema, Tag
 from tfserve.web.api.uploads.completing import complete, complete_or_refuse
 from tfserve.web.api.uploads.receiving import WHAT, FormReader, receive_rest, receive_whole
 from tfserve.web.api.workspace.reading import number
@@ -26,7 +26,7 @@ from tfserve.web.http import multipart
 from tfserve.web.http.body_stream import StreamTooLarge, content_length
 from tfserve.web.http.disk_writer import on_disk
 
-ENDPOINTS = Table(Format.ENVELOPE, Scope.UPLOAD, Tag.UPLOADS)
+ENDPOINTS = EndpointTable(Format.ENVELOPE, Scope.UPLOAD, Tag.UPLOADS)
 
 ID: dict[str, Schema] = {"id": {"type": "string", "description": "the upload's `id`"}}
 _SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -11,9 +11,9 @@ import msgspec
 from tfserve.archives.entries import name_problem
 from tfserve.config import Settings
 from tfserve.errors import Failure, Unavailable, from_failure
-from tfserve.remote_sources import Source, allowed_source
+from tfserve.remote_sources import RemoteSource, allowed_source
 from tfserve.uploads.record import UploadState
-from tfserve.uploads.store import Received, Upload, Uploads
+from tfserve.uploads.store import ReceivedFile, Upload, Uploads
 from tfserve.web.api.uploads.completing import complete, room_for
 from tfserve.web.http.disk_writer import on_disk
 
@@ -44,7 +44,7 @@ async def fetched(url: str, uploads: Uploads, owner: str, settings: Settings) ->
     return upload
 
 
-async def _fetch(source: Source, uploads: Uploads, upload: Upload, settings: Settings) -> list[Received]:
+async def _fetch(source: RemoteSource, uploads: Uploads, upload: Upload, settings: Settings) -> list[ReceivedFile]:
     request = {
         "url": source.url,
         "allowed": [str(each) for each in settings.remote_source_list],
@@ -65,7 +65,7 @@ async def _fetch(source: Source, uploads: Uploads, upload: Upload, settings: Set
                 await process.wait()
     if process.returncode == 0:
         names = msgspec.json.decode(output, type=list[str])
-        return [Received(name, upload.received / str(index)) for index, name in enumerate(names)]
+        return [ReceivedFile(name, upload.received / str(index)) for index, name in enumerate(names)]
     if not output:
         raise FetchingEnded(source=source, signal=-(process.returncode or 0))
     raise from_failure(msgspec.json.decode(output, type=Failure))

@@ -17,7 +17,7 @@ from tfserve.access.principals import Scope
 from tfserve.archives.entries import name_problem
 from tfserve.errors import Invalid
 from tfserve.ipc.messages import GetWorkspace
-from tfserve.web.api.endpoint import ANY_FILE, BINARY, BYTES, JSON, Context, Format, Schema, Table, Tag
+from tfserve.web.api.endpoint import ANY_FILE, BINARY, BYTES, JSON, Context, EndpointTable, Format, Schema, Tag
 from tfserve.web.api.uploads.receiving import WHAT
 from tfserve.web.api.workspace.names import workspace_name
 from tfserve.web.api.workspace.reading import flag, number, page_of
@@ -26,7 +26,7 @@ from tfserve.web.http.disk_writer import disk_writer, on_disk
 from tfserve.web.http.guarded_folder import FolderEntry, GuardedFolder
 from tfserve.web.http.user_files import file_response
 
-ENDPOINTS = Table(Format.ENVELOPE, Scope.SUBMIT, Tag.FILES)
+ENDPOINTS = EndpointTable(Format.ENVELOPE, Scope.SUBMIT, Tag.FILES)
 
 PATH = "/workspaces/{name}/files/{path}"
 INCOMING = "incoming"

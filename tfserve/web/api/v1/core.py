@@ -13,8 +13,8 @@ import numpy as np
 from tfserve.errors import Invalid, NotFound, Unsupported, nearest
 from tfserve.tensors.dtypes import DTYPES
 from tfserve.tensors.specs import Array, Signature, TensorSpec
-from tfserve.web.predictions.live_models import Model, Models, NoSuchModel, NoSuchVersion
-from tfserve.web.predictions.request import Options, Request, Result
+from tfserve.web.predictions.live_models import LiveModels, Model, NoSuchModel, NoSuchVersion
+from tfserve.web.predictions.request import Options, PredictionRequest, PredictionResult
 
 #: TensorFlow's prefix of method names.
 METHODS = "tensorflow/serving/"
@@ -44,7 +44,7 @@ class Address:
 # --- models and signatures
 
 
-def find(models: Models, address: Address) -> Model:
+def find(models: LiveModels, address: Address) -> Model:
     """The requested version (default: the one that serves requests). Raises `ServableNotFound`, `NoSuchLabel`."""
     try:
         if address.label is not None:
@@ -56,7 +56,7 @@ def find(models: Models, address: Address) -> Model:
         raise _not_found(models, address, known=error.detail["known"]) from None
 
 
-def versions(models: Models, address: Address) -> list[Model]:
+def versions(models: LiveModels, address: Address) -> list[Model]:
     """All versions that match an address, the one that serves requests first. Raises the same errors."""
     if address.version is not None or address.label is not None:
         return [find(models, address)]
@@ -72,7 +72,7 @@ def signature_of(model: Model, name: str | None) -> tuple[str, Signature]:
     return name, model.signatures.get(name) or model.signature(name)
 
 
-def _not_found(models: Models, address: Address, known: str = "") -> ServableNotFound:
+def _not_found(models: LiveModels, address: Address, known: str = "") -> ServableNotFound:
     asked = f"Latest({address.name})" if address.version is None else f"Specific({address.name}, {address.version})"
     hint = f" (available: {known})" if known else nearest(address.name, models.names())
     return ServableNotFound(asked=asked, hint=hint)
@@ -81,7 +81,7 @@ def _not_found(models: Models, address: Address, known: str = "") -> ServableNot
 # --- predict
 
 
-class Form(Enum):
+class PredictFormat(Enum):
     """The format of a predict request, and so of its response."""
 
     ROWS = "instances"
@@ -89,11 +89,11 @@ class Form(Enum):
     FILES = "files"
 
 
-class Prediction(msgspec.Struct, frozen=True):
+class PredictCall(msgspec.Struct, frozen=True):
     """The request for predict, and the form of its response."""
 
-    request: Request
-    form: Form = Form.COLUMNS
+    request: PredictionRequest
+    form: PredictFormat = PredictFormat.COLUMNS
 
 
 class UnsupportedInput(Unsupported):
@@ -123,7 +123,7 @@ def check_outputs(specs: Iterable[TensorSpec]) -> None:
 class Examination(msgspec.Struct, frozen=True):
     """The request for `verb`, classify or regress, on a number of `examples`."""
 
-    request: Request
+    request: PredictionRequest
     verb: str
     examples: int
 
@@ -166,7 +166,7 @@ def examine(
     return Examination(options.request({spec.name: rows}, name, outputs), verb, len(examples))
 
 
-def classes(result: Result, count: int) -> Classes:
+def classes(result: PredictionResult, count: int) -> Classes:
     """The labels (empty if the model returns none) and scores (0 if it returns none). Raises `Invalid`."""
     shapes = [array.shape for array in result.outputs.values()]
     if len(shapes[0]) != 2 or shapes[0][0] != count or shapes[0] != shapes[-1]:
@@ -177,7 +177,7 @@ def classes(result: Result, count: int) -> Classes:
     return Classes(_texts(labels), _numbers(scores, SCORES))
 
 
-def values(result: Result, count: int) -> Array:
+def values(result: PredictionResult, count: int) -> Array:
     """One number per example. Raises `Invalid`."""
     array = result.outputs[VALUES]
     if array.shape not in ((count,), (count, 1)):

@@ -18,7 +18,7 @@ from tfserve.web.api.v1 import core
 from tfserve.web.api.v1.core import Examination
 from tfserve.web.api.v1.predict_json import PROTOCOL, read_object, signature_of
 from tfserve.web.predictions.live_models import Model
-from tfserve.web.predictions.request import Options, Result
+from tfserve.web.predictions.request import Options, PredictionResult
 
 if TYPE_CHECKING:
     from tfserve.web.api.protos.tensorflow_pb2 import Feature
@@ -45,7 +45,7 @@ def read(body: bytes, model: Model, verb: str, options: Options = Options(PROTOC
     return core.examine((name, signature), verb, shared, [encode(each) for each in examples], options)
 
 
-def write(examination: Examination, result: Result) -> bytes:
+def write(examination: Examination, result: PredictionResult) -> bytes:
     """The response. Raises `Invalid` if the model did not return one result per example."""
     if examination.verb == "regress":
         text = from_array(core.values(result, examination.examples), name=core.VALUES, tokens=True)

@@ -17,10 +17,10 @@ from tfserve.web.api.endpoint import Context
 from tfserve.web.api.protos import tfserving_pb2 as v1
 from tfserve.web.api.protos.tensorflow_pb2 import TensorProto
 from tfserve.web.api.v1 import core, metadata, model_config, tensor_proto
-from tfserve.web.api.v1.core import METHODS, Address, Examination, Prediction
+from tfserve.web.api.v1.core import METHODS, Address, Examination, PredictCall
 from tfserve.web.predictions import signature_checks
-from tfserve.web.predictions.live_models import Model, Models
-from tfserve.web.predictions.request import Options, Result
+from tfserve.web.predictions.live_models import LiveModels, Model
+from tfserve.web.predictions.request import Options, PredictionResult
 from tfserve.web.rpc import Call, Service, Unary
 
 PREDICTIONS = "tensorflow.serving.PredictionService"
@@ -53,27 +53,27 @@ def _model_spec(model: Model, version: int, signature: str = "") -> v1.ModelSpec
 class Predict:
     """Tensors in, tensors out."""
 
-    models: Models
+    models: LiveModels
 
     async def __call__(self, request: v1.PredictRequest, call: Call) -> v1.PredictResponse:
         model = core.find(self.models, _address(request.model_spec, "predict"))
         read = partial(self._read, model, request, _options(request.model_spec, call))
         return await model.run(read, partial(self._write, model), is_heavy=call.is_heavy)
 
-    def _read(self, model: Model, request: v1.PredictRequest, options: Options) -> Prediction:
+    def _read(self, model: Model, request: v1.PredictRequest, options: Options) -> PredictCall:
         name, signature = core.signature_of(model, request.model_spec.signature_name)
         outputs = list(request.output_filter)
         signature_checks.refuse_repeated(outputs, "output")
         requested = [signature_checks.find(each, signature.outputs, "output") for each in outputs]
         core.check_outputs(requested or signature.outputs)
-        return Prediction(options.request(self._arrays(request.inputs, signature), name, outputs))
+        return PredictCall(options.request(self._arrays(request.inputs, signature), name, outputs))
 
     def _arrays(self, tensors: Mapping[str, TensorProto], signature: Signature) -> dict[str, Array]:
         signature_checks.require_names(tensors, signature)
         named = [(spec.name, spec) for spec in signature.takes]
         return {name: tensor_proto.to_array(tensors[name], spec) for name, spec in named if name in tensors}
 
-    def _write(self, model: Model, prediction: Prediction, result: Result) -> v1.PredictResponse:
+    def _write(self, model: Model, prediction: PredictCall, result: PredictionResult) -> v1.PredictResponse:
         response = v1.PredictResponse(model_spec=_model_spec(model, result.version, prediction.request.signature))
         for name, array in result.outputs.items():
             tensor_proto.fill(response.outputs[name], array)
@@ -84,7 +84,7 @@ class Predict:
 class Examples:
     """The methods that take examples."""
 
-    models: Models
+    models: LiveModels
 
     async def classify(self, request: v1.ClassificationRequest, call: Call) -> v1.ClassificationResponse:
         result = await self._run(request.model_spec, request.input, "classify", call)
@@ -125,7 +125,7 @@ def _examination(model: Model, spec: v1.ModelSpec, examples: v1.Input, verb: str
     return core.examine(signature, verb, context, [each.SerializeToString() for each in given], options)
 
 
-def _inference_result(model: Model, examination: Examination, result: Result) -> v1.InferenceResult:
+def _inference_result(model: Model, examination: Examination, result: PredictionResult) -> v1.InferenceResult:
     response = v1.InferenceResult(model_spec=_model_spec(model, result.version, examination.request.signature))
     if examination.verb == "regress":
         regressions = response.regression_result.regressions
@@ -144,7 +144,7 @@ def _inference_result(model: Model, examination: Examination, result: Result) ->
 class About:
     """The methods for metadata and status, with the same information as the REST API."""
 
-    models: Models
+    models: LiveModels
 
     async def metadata(self, request: v1.GetModelMetadataRequest, _: Call) -> v1.GetModelMetadataResponse:
         if not request.metadata_field:

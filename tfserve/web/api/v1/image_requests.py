@@ -26,9 +26,9 @@ from tfserve.errors import Invalid
 from tfserve.tensors.casting import decode_b64
 from tfserve.tensors.specs import Array
 from tfserve.web.http import multipart
-from tfserve.web.http.exchange import Head
+from tfserve.web.http.exchange import RequestContext
 from tfserve.web.predictions.live_models import Model
-from tfserve.web.predictions.request import Options, Request, Result
+from tfserve.web.predictions.request import Options, PredictionRequest, PredictionResult
 
 IMAGE_BYTES = "image_bytes"
 TOP = 5
@@ -41,7 +41,7 @@ class Png(bytes):
     """A response that is an image."""
 
 
-def is_file(head: Head) -> bool:
+def is_file(head: RequestContext) -> bool:
     """Whether the body is an image file or a form with files."""
     return head.headers.get(b"content-type", b"").lower().startswith(TYPES)
 
@@ -57,12 +57,12 @@ def are_files(document: dict[str, Any], model: Model) -> bool:
     return rows.__class__ is list and bool(rows) and all(_is_b64(row) for row in rows)
 
 
-def request_of_rows(rows: list[dict[str, str]], options: Options) -> Request:
+def request_of_rows(rows: list[dict[str, str]], options: Options) -> PredictionRequest:
     """Raises `Invalid`."""
     return _request([_decoded(n, row["b64"]) for n, row in enumerate(rows)], options)
 
 
-async def request_of_body(model: Model, head: Head, body: bytes, options: Options) -> Request:
+async def request_of_body(model: Model, head: RequestContext, body: bytes, options: Options) -> PredictionRequest:
     """The prediction for a body that is not JSON. Raises `Invalid`."""
     if IMAGE_BYTES not in model.signatures:
         raise Invalid(
@@ -79,7 +79,7 @@ async def request_of_body(model: Model, head: Head, body: bytes, options: Option
     return _request(files, options)
 
 
-def write(model: Model, result: Result, head: Head) -> bytes:
+def write(model: Model, result: PredictionResult, head: RequestContext) -> bytes:
     """The response: JSON, or one mask as a `Png`. Raises `Invalid`."""
     if "mask" in result.outputs:
         return _write_masks(result)
@@ -90,21 +90,21 @@ def write(model: Model, result: Result, head: Head) -> bytes:
         raise Invalid(
             f"The outputs of {IMAGE_BYTES!r} are {list(result.outputs)}; expected 'probabilities', 'mask' or 'boxes'."
         )
-    names = Names.of_model(model)
+    names = LabelNames.of_model(model)
     top = min(_top(head), chances.shape[1])
     own = result.outputs.get("label")
     rows = [_classified(row, names, top, own[n] if own is not None else None) for n, row in enumerate(chances)]
     return orjson.dumps({"predictions": rows}, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-class Names(NamedTuple):
+class LabelNames(NamedTuple):
     """The labels, and their display names if the model has them."""
 
     labels: list[str]
     display: list[str]
 
     @classmethod
-    def of_model(cls, model: Model) -> Names:
+    def of_model(cls, model: Model) -> LabelNames:
         image = model.info.image or {}
         return cls(image.get("labels") or [], image.get("display") or [])
 
@@ -117,7 +117,7 @@ class Names(NamedTuple):
         return label | ({"display": self.display[number]} if number < len(self.display) else {})
 
 
-def _classified(chances: Array, names: Names, top: int, own: bytes | None) -> dict[str, Any]:
+def _classified(chances: Array, names: LabelNames, top: int, own: bytes | None) -> dict[str, Any]:
     """The best classes of one image. `own` is the model's own name of the best one."""
     order = np.argsort(-chances, kind="stable")[:top].tolist()
     best = [{**names.of(n), "score": chances[n]} for n in order]
@@ -126,13 +126,13 @@ def _classified(chances: Array, names: Names, top: int, own: bytes | None) -> di
     return {**best[0], "top": best} if best else {"label": "", "score": 0.0, "top": []}
 
 
-def _write_boxes(model: Model, result: Result, head: Head) -> bytes:
+def _write_boxes(model: Model, result: PredictionResult, head: RequestContext) -> bytes:
     names = ("boxes", "scores", "labels", "count")
     if missing := [name for name in names if name not in result.outputs]:
         raise Invalid(f"The outputs of {IMAGE_BYTES!r} are {list(result.outputs)}: {', '.join(missing)} missing.")
     most = _top(head, MAX_TOP)
     least = _min_score(head, float((model.info.image or {}).get("min_score", 0.0)))
-    known, rows = Names.of_model(model), []
+    known, rows = LabelNames.of_model(model), []
     for boxes, scores, labels, count in zip(*(result.outputs[name] for name in names), strict=True):
         kept = [n for n in range(min(int(count), most)) if scores[n] >= least]
         rows.append({
@@ -144,7 +144,7 @@ def _write_boxes(model: Model, result: Result, head: Head) -> bytes:
     return orjson.dumps({"predictions": rows}, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _write_masks(result: Result) -> bytes:
+def _write_masks(result: PredictionResult) -> bytes:
     masks = result.outputs["mask"]
     sizes = result.outputs.get("size", np.array([mask.shape for mask in masks]))
     pictures = [_png(mask[:height, :width]) for mask, (height, width) in zip(masks, sizes.tolist(), strict=True)]
@@ -165,7 +165,7 @@ def _png(mask: Array) -> bytes:
     return file.getvalue()
 
 
-def _request(files: list[bytes], options: Options) -> Request:
+def _request(files: list[bytes], options: Options) -> PredictionRequest:
     array = np.empty(len(files), object)
     array[:] = files
     return options.request({IMAGE_BYTES: array}, IMAGE_BYTES)
@@ -179,7 +179,7 @@ def _decoded(number: int, text: str) -> bytes:
     return decode_b64(text, f"Image {number}")
 
 
-def _min_score(head: Head, default: float) -> float:
+def _min_score(head: RequestContext, default: float) -> float:
     given = parse_qs(head.query.decode("latin-1")).get("min_score", [str(default)])[-1]
     try:
         value = float(given)
@@ -190,7 +190,7 @@ def _min_score(head: Head, default: float) -> float:
     return value
 
 
-def _top(head: Head, default: int = TOP) -> int:
+def _top(head: RequestContext, default: int = TOP) -> int:
     given = parse_qs(head.query.decode("latin-1")).get("top", [str(default)])[-1]
     if not (given.isascii() and given.isdigit() and 1 <= int(given) <= MAX_TOP):
         raise Invalid(f"top must be an integer from 1 to {MAX_TOP}, got {given[:20]!r}.")

@@ -24,10 +24,10 @@ from tfserve.tensors.tensor_json import (
     to_array,
 )
 from tfserve.web.api.v1 import core, image_requests
-from tfserve.web.api.v1.core import Form, Prediction, UnsupportedInput, UnsupportedOutput
+from tfserve.web.api.v1.core import PredictCall, PredictFormat, UnsupportedInput, UnsupportedOutput
 from tfserve.web.predictions import signature_checks
 from tfserve.web.predictions.live_models import Model
-from tfserve.web.predictions.request import Options, Result
+from tfserve.web.predictions.request import Options, PredictionResult
 
 PROTOCOL = "v1"
 
@@ -60,11 +60,11 @@ def signature_of(document: dict[str, Any], model: Model) -> tuple[str, Signature
     return core.signature_of(model, name)
 
 
-def read(body: bytes, model: Model, options: Options = Options(PROTOCOL)) -> Prediction:  # noqa: B008
+def read(body: bytes, model: Model, options: Options = Options(PROTOCOL)) -> PredictCall:  # noqa: B008
     """Raises `Invalid`, `Unsupported`."""
     document = read_object(body)
     if image_requests.are_files(document, model):
-        return Prediction(image_requests.request_of_rows(document["instances"], options), Form.FILES)
+        return PredictCall(image_requests.request_of_rows(document["instances"], options), PredictFormat.FILES)
     name, signature = signature_of(document, model)
     in_rows = "instances" in document
     if in_rows == ("inputs" in document):
@@ -78,7 +78,7 @@ def read(body: bytes, model: Model, options: Options = Options(PROTOCOL)) -> Pre
         raise Invalid(f"Failed to write JSON value for tensor type {dtype}. {error.message}") from None
     if in_rows and signature.with_rows_elsewhere is not None:
         _refuse_rows_elsewhere(signature.with_rows_elsewhere, inputs)
-    return Prediction(options.request(inputs, name), Form.ROWS if in_rows else Form.COLUMNS)
+    return PredictCall(options.request(inputs, name), PredictFormat.ROWS if in_rows else PredictFormat.COLUMNS)
 
 
 def _refuse_rows_elsewhere(spec: TensorSpec, inputs: dict[str, Array]) -> None:
@@ -87,10 +87,10 @@ def _refuse_rows_elsewhere(spec: TensorSpec, inputs: dict[str, Array]) -> None:
         raise Invalid(f"The first dimension of {spec.name!r} does not count the rows of 'instances'. {SEND_COLUMNS}")
 
 
-def write(prediction: Prediction, result: Result) -> bytes:
+def write(prediction: PredictCall, result: PredictionResult) -> bytes:
     """The response, in the form of the request. Raises `Invalid` if outputs do not have one row per instance."""
     outputs = result.outputs
-    in_rows = prediction.form is Form.ROWS
+    in_rows = prediction.form is PredictFormat.ROWS
     if in_rows:
         for array in prediction.request.inputs.values():
             rows = len(array)
@@ -243,7 +243,7 @@ def _what_it_takes(signature: Signature) -> str:
     return f"The signature takes {takes or 'no inputs'}{optional}."
 
 
-def _no_rows(result: Result, rows: int) -> Invalid:
+def _no_rows(result: PredictionResult, rows: int) -> Invalid:
     sizes = "; ".join(f"{name!r} {list(array.shape)}" for name, array in result.outputs.items())
     first = next(iter(result.outputs))
     return Invalid(
@@ -252,7 +252,7 @@ def _no_rows(result: Result, rows: int) -> Invalid:
     )
 
 
-def _write_columns(result: Result) -> bytes:
+def _write_columns(result: PredictionResult) -> bytes:
     texts = [
         orjson.dumps(name) + b":" + from_array(array, tokens=True, b64=name.endswith(BYTES_SUFFIX))
         for name, array in result.outputs.items()
@@ -260,7 +260,7 @@ def _write_columns(result: Result) -> bytes:
     return b'{"outputs":{' + b",".join(texts) + b"}}"
 
 
-def _write_rows(result: Result) -> bytes:
+def _write_rows(result: PredictionResult) -> bytes:
     """A list of objects, one per row, built in chunks, which lets other threads run."""
     count = len(next(iter(result.outputs.values())))
     pieces = (

@@ -24,7 +24,7 @@ from tfserve.web.api.v1.predict_json import PROTOCOL
 from tfserve.web.api.v1.rest_predict import respond
 from tfserve.web.api.v1.routing import Addresses
 from tfserve.web.http.bodies import read_body
-from tfserve.web.http.exchange import Head
+from tfserve.web.http.exchange import RequestContext
 from tfserve.web.http.forwarded import origin_of
 from tfserve.web.http.prefer import read_deferral
 from tfserve.web.http.priority_headers import read_priority_headers
@@ -63,13 +63,13 @@ class V1:
     async def _post(self, address: Address, scope: Scope, receive: Receive) -> RestResponse:
         """The response to predict, classify or regress. Raises `TFserveError`, `ClientGone`, `CallerGone`."""
         model = core.find(self._models, address)
-        head = Head(dict(scope["headers"]), scope["query_string"])
+        head = RequestContext(dict(scope["headers"]), scope["query_string"])
         with caller_of(scope) as caller:
             options = Options(PROTOCOL, *read_priority_headers(head.headers), address.is_pinned, caller)
             body = await read_body(scope, receive, self._settings, model.max_body_bytes)
             return await respond(address.verb, model, options, head, body)
 
-    def answer(self, scope: Scope, head: Head) -> Callable[[bytes, Caller], Awaitable[RestResponse]]:
+    def answer(self, scope: Scope, head: RequestContext) -> Callable[[bytes, Caller], Awaitable[RestResponse]]:
         """The same for bodies that have arrived, of requests with this head, which do not want to be deferred.
 
         Raises the errors of the head.

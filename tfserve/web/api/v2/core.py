@@ -18,8 +18,8 @@ from tfserve.tensors.specs import Array, Shape, Signature, TensorSpec, check_sha
 from tfserve.web.api.v2 import classification_extension
 from tfserve.web.api.v2.requests import InferRequest, InputTensor, Parameters, RequestedOutput, parameter
 from tfserve.web.predictions import signature_checks
-from tfserve.web.predictions.live_models import Model, Models, NoSuchVersion
-from tfserve.web.predictions.request import Options, Request, Result
+from tfserve.web.predictions.live_models import LiveModels, Model, NoSuchVersion
+from tfserve.web.predictions.request import Options, PredictionRequest, PredictionResult
 
 DATATYPES = tuple(dtype.v2 for dtype in DTYPES.values())
 NON_FINITE = ("error", "null", "literal")
@@ -46,7 +46,7 @@ class Output(NamedTuple):
 class Inference(msgspec.Struct, frozen=True):
     """A checked request, and the form of its response."""
 
-    request: Request
+    request: PredictionRequest
     outputs: Sequence[Output]
     id: str | None
     non_finite: str
@@ -55,7 +55,7 @@ class Inference(msgspec.Struct, frozen=True):
 # --- models
 
 
-def model_of(models: Models, name: str, version: str | None) -> Model:
+def model_of(models: LiveModels, name: str, version: str | None) -> Model:
     """The model version (None: the one that serves requests). Raises `NoSuchModel`, `NoSuchVersion`."""
     if version is None:
         return models.get(name)
@@ -65,7 +65,7 @@ def model_of(models: Models, name: str, version: str | None) -> Model:
     raise NoSuchVersion(name=name, version=repr(version[:40]), known=known)
 
 
-def versions_of(models: Models, name: str, version: str | None) -> list[Model]:
+def versions_of(models: LiveModels, name: str, version: str | None) -> list[Model]:
     """The model version, or all versions of the model. Raises the same errors."""
     return models.versions(name) if version is None else [model_of(models, name, version)]
 
@@ -198,7 +198,9 @@ def _non_finite(parameters: Parameters) -> str:
 # --- responses
 
 
-def output_tensors(model: Model, result: Result, outputs: Sequence[Output]) -> Iterator[tuple[str, str, Array, bool]]:
+def output_tensors(
+    model: Model, result: PredictionResult, outputs: Sequence[Output]
+) -> Iterator[tuple[str, str, Array, bool]]:
     """Name, datatype and array of each output, and whether it is binary. Raises `Invalid` if one has no classes."""
     for spec, is_binary, classes in outputs:
         array = result.outputs[spec.name]

@@ -16,8 +16,8 @@ from tfserve.web.api.protos import oip_pb2 as v2
 from tfserve.web.api.v2 import metadata, repository, statistics
 from tfserve.web.api.v2.core import model_of, versions_of
 from tfserve.web.api.v2.grpc_infer import Infer
-from tfserve.web.predictions.live_models import Models, NoSuchModel, NoSuchVersion
-from tfserve.web.rpc import Call, Service, Stream, Unary
+from tfserve.web.predictions.live_models import LiveModels, NoSuchModel, NoSuchVersion
+from tfserve.web.rpc import Call, Service, StreamMethod, Unary
 
 NAME = "inference.GRPCInferenceService"
 
@@ -29,7 +29,7 @@ class Methods:
     """All methods except inference."""
 
     context: Context
-    models: Models
+    models: LiveModels
 
     async def server_live(self, _: v2.ServerLiveRequest, __: Call) -> v2.ServerLiveResponse:
         return v2.ServerLiveResponse(live=True)
@@ -82,13 +82,13 @@ def _parameters(request: v2.RepositoryModelLoadRequest) -> dict[str, Any]:
     return {name: getattr(request.parameters[name], choice) if choice else None for name, choice in chosen.items()}
 
 
-def service(context: Context, models: Models) -> Service:
+def service(context: Context, models: LiveModels) -> Service:
     methods, infer = Methods(context, models), Infer(models)
     return Service(
         NAME,
         {
             "ModelInfer": Unary(v2.ModelInferRequest, v2.ModelInferResponse, infer.one, is_eager=True),
-            "ModelStreamInfer": Stream(v2.ModelInferRequest, v2.ModelStreamInferResponse, infer.stream),
+            "ModelStreamInfer": StreamMethod(v2.ModelInferRequest, v2.ModelStreamInferResponse, infer.stream),
             "ServerLive": Unary(v2.ServerLiveRequest, v2.ServerLiveResponse, methods.server_live, None),
             "ServerReady": Unary(v2.ServerReadyRequest, v2.ServerReadyResponse, methods.server_ready, None),
             "ModelReady": Unary(v2.ModelReadyRequest, v2.ModelReadyResponse, methods.model_ready),

@@ -14,8 +14,8 @@ from tfserve.web.api.protos import oip_pb2 as v2
 from tfserve.web.api.v2 import raw_tensors, typed_contents
 from tfserve.web.api.v2.core import Inference, model_of, output_tensors, prepare
 from tfserve.web.api.v2.requests import InferRequest, InputTensor, Parameters, RequestedOutput
-from tfserve.web.predictions.live_models import Model, Models
-from tfserve.web.predictions.request import Options, Result
+from tfserve.web.predictions.live_models import LiveModels, Model
+from tfserve.web.predictions.request import Options, PredictionResult
 from tfserve.web.rpc import Call
 
 PROTOCOL = "v2-grpc"
@@ -27,7 +27,7 @@ STREAM_WINDOW = 64
 class Infer:
     """Handles a single request, or a stream of requests in order."""
 
-    models: Models
+    models: LiveModels
 
     async def one(self, request: v2.ModelInferRequest, call: Call) -> v2.ModelInferResponse:
         version = request.model_version
@@ -127,7 +127,7 @@ def _value(parameter: v2.InferParameter) -> Any:
     return getattr(parameter, field) if field else None
 
 
-def _write(model: Model, inference: Inference, result: Result) -> v2.ModelInferResponse:
+def _write(model: Model, inference: Inference, result: PredictionResult) -> v2.ModelInferResponse:
     response = v2.ModelInferResponse(model_name=model.name, model_version=str(result.version), id=inference.id or "")
     for name, datatype, array, _ in output_tensors(model, result, inference.outputs):
         response.outputs.add(name=name, datatype=datatype, shape=array.shape)

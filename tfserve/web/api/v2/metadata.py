@@ -11,7 +11,7 @@ import orjson
 import tfserve
 from tfserve.tensors.dtypes import DTYPES
 from tfserve.tensors.specs import Signature, TensorSpec
-from tfserve.web.predictions.live_models import Model, Models
+from tfserve.web.predictions.live_models import LiveModels, Model
 
 EXTENSIONS = (
     "binary_tensor_data", "classification", "model_configuration", "model_repository",
@@ -29,7 +29,7 @@ def server() -> dict[str, Any]:
     return {"name": "tfserve", "version": tfserve.__version__, "extensions": EXTENSIONS}
 
 
-def model(model: Model, models: Models) -> dict[str, Any]:
+def model(model: Model, models: LiveModels) -> dict[str, Any]:
     """A size of -1 is any size; the shape of a tensor of any rank is [-1].
 
     `parameters` has the remarks (notes for users of the model) and the `quantization` of integer tensors. In KServe's

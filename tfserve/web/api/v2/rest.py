@@ -21,7 +21,7 @@ from tfserve.web.api.v2.responses import json_response, packed
 from tfserve.web.api.v2.rest_infer import PROTOCOL, infer
 from tfserve.web.api.v2.routing import INFER, MODELS, VERSIONS
 from tfserve.web.http.bodies import read_body
-from tfserve.web.http.exchange import Head
+from tfserve.web.http.exchange import RequestContext
 from tfserve.web.http.prefer import read_deferral
 from tfserve.web.http.responses import MethodNotAllowed, RestResponse, send_response
 from tfserve.web.predictions.live_models import Model
@@ -76,7 +76,7 @@ class V2:
         with caller_of(scope) as caller:
             return await infer(model, body, headers, caller, pinned=bool(slash))
 
-    def answer(self, scope: Scope, head: Head) -> Callable[[bytes, Caller], Awaitable[RestResponse]]:
+    def answer(self, scope: Scope, head: RequestContext) -> Callable[[bytes, Caller], Awaitable[RestResponse]]:
         """Responds to inferences with this head, from bodies that have arrived. They are not to be deferred."""
         name, slash, version = scope["path"][len(MODELS) : -len(INFER)].partition(VERSIONS)
         find = partial(self._model, name, version if slash else None)

@@ -19,7 +19,7 @@ from tfserve.web.http.offload import is_heavy
 from tfserve.web.http.priority_headers import read_priority_headers
 from tfserve.web.http.responses import RestResponse
 from tfserve.web.predictions.live_models import Model
-from tfserve.web.predictions.request import Caller, Options, Result
+from tfserve.web.predictions.request import Caller, Options, PredictionResult
 
 PROTOCOL = "v2"
 LENGTH_HEADER = b"inference-header-content-length"
@@ -133,7 +133,7 @@ def _check_form(output: Output) -> None:
 # --- to the response
 
 
-def _write(model: Model, inference: Inference, result: Result) -> RestResponse:
+def _write(model: Model, inference: Inference, result: PredictionResult) -> RestResponse:
     """The response. Raises `Invalid` for values that JSON cannot represent."""
     head: dict[str, Any] = {"model_name": model.name, "model_version": str(result.version)}
     if inference.id is not None:

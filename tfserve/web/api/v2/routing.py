@@ -8,14 +8,14 @@ from urllib.parse import unquote
 MODELS, INFER, VERSIONS = "/v2/models/", "/infer", "/versions/"
 
 
-class Target(NamedTuple):
+class ModelAddress(NamedTuple):
     """A model, and the version as it is in the path."""
 
     name: str
     version: str | None
 
 
-def infer_target(raw_path: str) -> tuple[Target, bool]:
+def infer_target(raw_path: str) -> tuple[ModelAddress, bool]:
     """What the percent-encoded path of an inference names, and whether that is a certain version."""
     name, slash, version = unquote(raw_path)[len(MODELS) : -len(INFER)].partition(VERSIONS)
-    return Target(name, version if slash else None), bool(slash)
+    return ModelAddress(name, version if slash else None), bool(slash)

@@ -30,7 +30,7 @@ from tfserve.ipc.messages import (
     SubmitJob,
     UndeployJob,
 )
-from tfserve.web.api.endpoint import Context, Format, Table, Tag
+from tfserve.web.api.endpoint import Context, EndpointTable, Format, Tag
 from tfserve.web.api.workspace import job_json, requests, script_or_file
 from tfserve.web.api.workspace.job_json import job_result, job_status
 from tfserve.web.api.workspace.names import new_workspace_name, workspace_name
@@ -38,7 +38,7 @@ from tfserve.web.api.workspace.results import job_of
 from tfserve.web.database_reads import read
 from tfserve.web.http.request_ids import traceparent
 
-ENDPOINTS = Table(Format.ENVELOPE, Scope.SUBMIT, Tag.WORKSPACES)
+ENDPOINTS = EndpointTable(Format.ENVELOPE, Scope.SUBMIT, Tag.WORKSPACES)
 
 TASK = "task:"
 

@@ -19,7 +19,7 @@ from tfserve.db.job_json import job_detail, job_row
 from tfserve.db.models import FINISHED, Job
 from tfserve.errors import Invalid, Unavailable, nearest
 from tfserve.ipc.messages import GetServer, JobKind, JobState, WaitChange, WaitJob, WaitOutput
-from tfserve.web.api.endpoint import EVENTS, TEXT, Context, Format, Schema, Table, Tag
+from tfserve.web.api.endpoint import EVENTS, TEXT, Context, EndpointTable, Format, Schema, Tag
 from tfserve.web.api.workspace.job_json import JobDetail, JobList, ServerStatus
 from tfserve.web.api.workspace.names import workspace_name
 from tfserve.web.database_reads import read
@@ -31,7 +31,7 @@ MAX_INT = 2**63 - 1
 
 E = TypeVar("E", bound=StrEnum)
 
-ENDPOINTS = Table(Format.ENVELOPE, Scope.PREDICT, Tag.JOBS)
+ENDPOINTS = EndpointTable(Format.ENVELOPE, Scope.PREDICT, Tag.JOBS)
 
 JOB_ID: Schema = {"type": "integer", "minimum": 1, "description": "the job's `id`"}
 WAIT: Schema = {

@@ -12,13 +12,13 @@ from tfserve.db import reads
 from tfserve.db.models import FINISHED, Job, Workspace
 from tfserve.errors import NoSuchWorkspace
 from tfserve.ipc.messages import GetVariables, GetWorkspace
-from tfserve.web.api.endpoint import Context, Format, Table, Tag
+from tfserve.web.api.endpoint import Context, EndpointTable, Format, Tag
 from tfserve.web.api.workspace import requests
 from tfserve.web.api.workspace.job_json import result_of
 from tfserve.web.api.workspace.names import workspace_name
 from tfserve.web.database_reads import read
 
-ENDPOINTS = Table(Format.ENVELOPE, Scope.PREDICT, Tag.JOBS)
+ENDPOINTS = EndpointTable(Format.ENVELOPE, Scope.PREDICT, Tag.JOBS)
 
 
 @ENDPOINTS.post(
