@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from tfserve.errors import Invalid
+from tfserve.models.runtime_reports import ConversionGuard
 from tfserve.runtimes.echo import EchoModel
+from tfserve.runtimes.guarded import Guarded
 from tfserve.tensors.specs import DEFAULT_SIGNATURE, Array, Signature, TensorSpec
 from tfserve.worker.model.predictor import Predictor
 
@@ -188,3 +190,26 @@ def test_a_request_that_fails_keeps_its_place_among_those_that_are_answered() ->
     requests = [b"{}", asking([[1, 2]]), b"{}"]
     answers = Predictor(Computing(lambda x: x), together_bytes=1).predict(requests)
     assert [each.error is None for each in answers] == [False, True]
+
+
+class Followed(Computing):
+    """Its graph shows that rows may be mixed, which the values at hand don't."""
+
+    def why_mixed(self, inputs: Sequence[str], outputs: Sequence[str], signature: str) -> str:
+        return f"{inputs}, {outputs} and {signature} depend on each other"
+
+
+def test_a_model_whose_operations_can_mix_rows_is_never_batched() -> None:
+    model = Followed(lambda x: 2 * x)
+    assert repeatedly(model, 4, *ROWS) == [DOUBLED] * 4
+    assert model.calls == [1, 2, 1] * 4
+
+
+def test_a_converted_model_is_batched_only_if_its_original_may_be() -> None:
+    for why, calls in (("Max", [1, 2, 1] * 4), ("", [4, 1, 2, 1, 4, 1, 2, 1, 4, 4])):
+        model = Computing(lambda x: 2 * x)
+        guarded = Guarded(model, ConversionGuard(why_mixed=why))
+        predictor = Predictor(guarded)
+        for _ in range(4):
+            predictor.predict([asking(each) for each in ROWS])
+        assert model.calls == calls

@@ -84,6 +84,34 @@ def test_a_file_runs_as_python_would_run_it(shared: WorkerProcess, tmp_path: Pat
     assert succeeded(shared.run("import sys\nfiles = ['__file__' in globals(), sys.path[0]]"))["files"] == [False, ""]
 
 
+def test_what_a_script_registers_for_its_exit_runs_at_the_end_of_its_job(shared: WorkerProcess) -> None:
+    script = (
+        "import atexit\nseen = []\natexit.register(seen.append, 'first registered')\n"
+        "@atexit.register\ndef bad(): raise ValueError('in a handler')\n"
+        "@atexit.register\ndef dropped(): seen.append('dropped')\natexit.unregister(dropped)\n"
+        "atexit.register(seen.append, *['last registered'])\nseen.append('end')\n"
+    )
+    assert succeeded(shared.run(script))["seen"] == ["end", "last registered", "first registered"]
+    assert succeeded(shared.run("pass"))["seen"] == ["end", "last registered", "first registered"]
+    assert error_of(shared.run(script + "raise SystemExit(3)")).message == "The script exited with status 3."
+    assert shared.read()["seen"] == ["end", "last registered", "first registered"]
+
+
+def test_a_hook_for_exceptions_gets_that_of_its_own_job_only(shared: WorkerProcess) -> None:
+    script = (
+        "import sys\ndef hook(type_, error, trace):\n"
+        "    global seen\n    seen = [type_.__name__, str(error), trace.tb_frame.f_globals is globals()]\n"
+        "sys.excepthook = hook\n"
+    )
+    failed = shared.run(script + "1 / 0")
+    assert error_of(failed).type == "ZeroDivisionError"
+    assert variables_of(failed)["seen"] == ["ZeroDivisionError", "division by zero", True]
+    assert variables_of(shared.run("seen = None\n[][0]"))["seen"] is None
+    exits = shared.run(script + "seen = 'unchanged'\nraise SystemExit('stopped')")
+    assert variables_of(exits)["seen"] == "unchanged"
+    assert error_of(shared.run(script.replace("global seen", "raise KeyError") + "1 / 0")).type == "ZeroDivisionError"
+
+
 def test_every_job_starts_in_the_folder_of_the_workspace(shared: WorkerProcess) -> None:
     shared.run("import os\nos.chdir('/')")
     assert succeeded(shared.run("here = os.getcwd()"))["here"] == str(shared.folder)

@@ -55,12 +55,13 @@ class ConversionGuard(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `ranges` has the lowest and highest value of an input for which both agreed; NaN is outside every range. TensorFlow
     also computes empty tensors; with `normal_only` denormals and negative zeros; with `ascii_only` strings that are
-    empty or not plain ASCII.
+    empty or not plain ASCII. `why_mixed` is why an output may depend on several rows of a batch, if it may.
     """
 
     ranges: dict[str, tuple[Number, Number]] = {}
     normal_only: bool = False
     ascii_only: bool = False
+    why_mixed: str = ""
 
     def __str__(self) -> str:
         parts = [_range(name, low, high) for name, (low, high) in self.ranges.items()]

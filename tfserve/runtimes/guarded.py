@@ -40,6 +40,10 @@ class Guarded(Forwarding):
         twin._runtime = concurrent.narrowed(self._runtime, computations)
         return twin
 
+    def why_mixed(self, inputs: Sequence[str], outputs: Sequence[str], signature: str) -> str:
+        """TensorFlow's graph shows it."""
+        return self._guard.why_mixed or super().why_mixed(inputs, outputs, signature)
+
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], signature: str) -> list[Array | None]:
         if (name := outside(self._guard, inputs)) is not None:
             raise OnlyTensorFlowKnows(

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from tfserve.errors import Invalid, TFserveError, nearest
-from tfserve.runtimes import concurrent, image_boxes, image_input, image_output, machine, state
+from tfserve.runtimes import concurrent, image_boxes, image_input, image_output, machine, row_walk, state
 from tfserve.runtimes.decoding import decode
 from tfserve.runtimes.image_metadata import FoundDescription
 from tfserve.runtimes.image_spec import ImageSpec
@@ -81,6 +81,12 @@ class ImageFiles:
         computes = {"classification": self._classify, "segmentation": self._segment, "detection": self._detect}
         values = computes[self.spec.task](inputs["pixels"], inputs["size"])
         return [values[name] for name in outputs]
+
+    def why_mixed(self, inputs: Sequence[str], outputs: Sequence[str], signature: str) -> str:
+        if signature not in (IMAGE_BYTES, PIXELS):
+            return row_walk.why_mixed(self._runtime, inputs, outputs, signature)
+        base = self._runtime.signatures[self._base]
+        return row_walk.why_mixed(self._runtime, base.input_names, [each.name for each in base.outputs], self._base)
 
     def changes_state(self, outputs: Sequence[str], signature: str) -> bool:
         if signature in (IMAGE_BYTES, PIXELS):

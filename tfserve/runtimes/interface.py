@@ -76,6 +76,11 @@ class Forwarding:
     def missing(self, inputs: Sequence[str], outputs: Sequence[str], signature: str) -> list[str]:
         return self._runtime.missing(inputs, outputs, signature)
 
+    def why_mixed(self, inputs: Sequence[str], outputs: Sequence[str], signature: str) -> str:
+        """See `tfserve.runtimes.row_walk`."""
+        follow = getattr(self._runtime, "why_mixed", None)
+        return "" if follow is None else str(follow(inputs, outputs, signature))
+
     def release_memory(self) -> None:
         release_memory(self._runtime)
 

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from tfserve.errors import Invalid, Overloaded, TFserveError, Unsupported
 from tfserve.models import contents
 from tfserve.models.formats import ONNX, Located
-from tfserve.runtimes import concurrent, layout, machine, onnx_bfloat16, onnx_quantization
+from tfserve.runtimes import concurrent, layout, machine, onnx_bfloat16, onnx_quantization, onnx_recurrent
 from tfserve.runtimes.error_summary import cause
 from tfserve.runtimes.layout import Layout
 from tfserve.runtimes.signature_only import SignatureOnly
@@ -74,6 +74,7 @@ def load(model: Located, *, device: str) -> OnnxModel:
     remarks = [f"output {each.name!r} is not available: it is {_what(each)}" for each in strange]
     loaded = OnnxModel(model.format, session, names, remarks, was_converted=found is not None)
     loaded.path, loaded.files = model.path, files
+    loaded.refuses_empty = onnx_recurrent.is_used(model.path)
     return loaded
 
 
@@ -85,6 +86,8 @@ class OnnxModel(SignatureOnly):
     path: Path
     #: as they were when the model was loaded
     files: ModelFiles
+    #: whether an empty input would end the process
+    refuses_empty = False
 
     def __init__(self, kind: str, session: Any, names: Layout, remarks: list[str], *, was_converted: bool) -> None:
         super().__init__(kind, {names.name: names.signature}, was_converted=was_converted)
@@ -99,6 +102,8 @@ class OnnxModel(SignatureOnly):
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], signature: str) -> list[Array | None]:  # noqa: ARG002
         own = self._own_inputs
+        if self.refuses_empty:
+            onnx_recurrent.check(inputs)
         given = {own[name]: _given(array) for name, array in inputs.items() if name in own}
         try:
             values: list[Array | None] = self._run([self._own_outputs[name] for name in outputs], given)

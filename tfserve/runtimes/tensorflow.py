@@ -47,6 +47,7 @@ from tfserve.runtimes.graph_names import GraphNames
 from tfserve.runtimes.interface import ResolvedName
 from tfserve.runtimes.known_names import KnownNames
 from tfserve.runtimes.restore_plan import Resource, RestorePlan
+from tfserve.runtimes.row_walk import of_tensorflow
 from tfserve.runtimes.saved_model_file import Tensors
 from tfserve.runtimes.saved_model_loader import SavedModel
 from tfserve.runtimes.session_state import SessionState
@@ -130,6 +131,7 @@ class GraphModel:
         self._session, self._state = session, session_state
         self.is_stateful, self.can_reset_state = session_state.is_stateful, session_state.can_reset
         self._names = GraphNames(session.graph, self.signatures, self._inputs, self._outputs, refused=refused)
+        self._why_mixed: dict[tuple[tuple[str, ...], ...], str] = {}
         self._callables: OrderedDict[tuple[Any, ...], GraphCallable] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -165,6 +167,15 @@ class GraphModel:
         """Also for names inside the graph that belong to no signature."""
         outward = self._outputs.get(signature, {})
         return self._names.reaches([outward.get(name, name) for name in outputs], self._state.writers)
+
+    def why_mixed(self, inputs: Sequence[str], outputs: Sequence[str], signature: str) -> str:
+        inward, outward = self._inputs.get(signature, {}), self._outputs.get(signature, {})
+        fed = tuple(self._names.element(inward.get(name, name)) for name in inputs)
+        fetched = tuple(self._names.element(outward.get(name, name)) for name in outputs)
+        key = (tuple(each.name for each in fed), tuple(each.name for each in fetched))
+        if key not in self._why_mixed:
+            self._why_mixed[key] = of_tensorflow.why_mixed(self._session.graph, fed, fetched)
+        return self._why_mixed[key]
 
     def reset_state(self) -> None:
         self._state.reset()

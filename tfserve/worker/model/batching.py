@@ -1,7 +1,8 @@
 """Computes several requests as one batch, where that is known to give the same results.
 
 A model may mix the rows of its batch (with a mean over them, for example), which no signature shows. So requests are
-batched only if names, types and shapes allow it, and the first batches are compared with single computations.
+batched only if names, types and shapes allow it, no operation of a TensorFlow graph can mix rows
+(`tfserve.runtimes.row_walk`), and the first batches gave the same as single computations.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from functools import cached_property
 import numpy as np
 
 from tfserve.errors import TFserveError
+from tfserve.runtimes import row_walk
 from tfserve.runtimes.interface import ResolvedName, Runtime
 from tfserve.tensors.specs import Array
 from tfserve.worker.trials.numeric_diff import is_rounded
@@ -39,8 +41,9 @@ class BatchPlan:
     """How a request is computed; shared by all requests with the same names and row shapes.
 
     `feeds` are the targets of each given name, `names` the fetched name of each output. `proofs` counts how often
-    batches gave the same numbers as single requests; `mixes_rows` is set as soon as one did not. `batches` counts the
-    batches of real requests since then. With `changes_state` every request has to be computed alone, and once.
+    batches gave the same numbers as single requests; `mixes_rows` is set as soon as one did not, or if an operation of
+    the model may mix rows; `is_followed` once that was looked up. `batches` counts the batches of real requests since
+    then. With `changes_state` every request has to be computed alone, and once.
     """
 
     signature: str
@@ -49,6 +52,7 @@ class BatchPlan:
     names: Sequence[str]
     proofs: int = 0
     mixes_rows: bool = False
+    is_followed: bool = False
     changes_state: bool = False
     batches: int = 0
     #: batches since a comparison is due, in which mixed rows would not have shown
@@ -68,6 +72,17 @@ class BatchPlan:
 
     def can_batch(self) -> bool:
         return self._has_rows and not (self.mixes_rows or self.changes_state)
+
+    def follow(self, runtime: Runtime) -> None:
+        """Batches nothing if an operation of the model may mix rows: a comparison shows that only for some values."""
+        if self.is_followed:
+            return
+        self.is_followed = True
+        fed = [target.name for feed in self.feeds.values() for target in feed]
+        why = row_walk.why_mixed(runtime, fed, [target.name for target in self.outputs], self.signature)
+        if why:
+            self.mixes_rows = True
+            log.info("requests for signature %r are computed alone: %s", self.signature, why)
 
     def begins_check(self) -> bool:
         """Counts a batch. Whether some of its requests are to be computed alone as well, although batches are proved.
@@ -103,6 +118,8 @@ def row_shape(inputs: Inputs) -> RowShape | None:
 
 def run(runtime: Runtime, plan: BatchPlan, requests: Sequence[Inputs]) -> list[Outputs | TFserveError]:
     """The outputs of each request, or its error. All must have the same row shape if the plan can batch."""
+    if len(requests) > 1 and plan.can_batch():
+        plan.follow(runtime)
     if len(requests) == 1 or not plan.can_batch():
         return [_alone(runtime, plan, inputs) for inputs in requests]
     results: list[Outputs | TFserveError] = []

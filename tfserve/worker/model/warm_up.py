@@ -25,7 +25,7 @@ from tfserve.ipc import predictions
 from tfserve.ipc.connections import BlockingConnection
 from tfserve.ipc.messages import BecomeModel, WarmUpStep
 from tfserve.ipc.predictions import ComputeRequest, Refusal, to_tensor
-from tfserve.runtimes import state, synthetic_inputs
+from tfserve.runtimes import row_walk, state, synthetic_inputs
 from tfserve.runtimes.error_summary import named_cause
 from tfserve.runtimes.interface import OnlyTensorFlowKnows, Runtime, find_signature
 from tfserve.runtimes.synthetic_inputs import RANDOM, Recipe
@@ -291,8 +291,18 @@ class WarmUp:
             for name, signature in self._runtime.signatures.items():
                 sizes |= self._batches_of(name, signature, recipe, max_rows)
         self._computation.check_again()
-        if sizes:
+        if sizes and (why := self._why_alone()):
+            self._result.done.append(f"requests are computed alone, because {why}")
+        elif sizes:
             self._result.done.append(f"batches of {', '.join(map(str, sorted(sizes)))}")
+
+    def _why_alone(self) -> str:
+        """Why requests may not be batched; empty if they may, or if it is not known."""
+        signature = self._runtime.signatures.get(self._name)
+        if signature is None:
+            return ""
+        outputs = [spec.name for spec in signature.outputs]
+        return row_walk.why_mixed(self._runtime, signature.input_names, outputs, self._name)
 
     def _batches_of(self, name: str, signature: Signature, recipe: Recipe | None, max_rows: int) -> set[int]:
         """The sizes that were computed."""

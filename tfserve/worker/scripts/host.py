@@ -26,7 +26,7 @@ from tfserve.ipc.messages import (
 )
 from tfserve.worker import process_group
 from tfserve.worker.inbox import Inbox
-from tfserve.worker.scripts import children, class_sources, per_session, script, sessions, spawning
+from tfserve.worker.scripts import children, class_sources, exits, per_session, script, sessions, spawning
 from tfserve.worker.scripts.interrupts import Interrupts, ScriptThread
 from tfserve.worker.scripts.script import Script
 from tfserve.worker.scripts.script_session import ScriptSession
@@ -47,6 +47,7 @@ class HostRole:
         children.install()
         spawning.install(_current_script)
         class_sources.install()
+        exits.install()
 
     def serve(self, inbox: Inbox) -> None:
         """Routes all messages in order, until `Stop`."""
@@ -123,6 +124,8 @@ class WorkspaceThread:
 
 class ThreadSession(ScriptSession):
     """A workspace that shares the process: made by its own thread, with its own `__main__`, streams and folder."""
+
+    _owns_process = False
 
     def __init__(self, workspace: str, interrupts: Interrupts, session: Session) -> None:
         super().__init__(interrupts, ScriptThread(interrupts))

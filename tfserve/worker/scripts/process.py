@@ -11,7 +11,7 @@ from tfserve.ipc.connections import BlockingConnection
 from tfserve.ipc.messages import JobState, RunScript, ScriptEnded
 from tfserve.worker import process_group
 from tfserve.worker.inbox import Inbox
-from tfserve.worker.scripts import class_sources, script, spawning, streams
+from tfserve.worker.scripts import class_sources, exits, script, spawning, streams
 from tfserve.worker.scripts.interrupts import Interrupts, MainThread
 from tfserve.worker.scripts.script import Script
 from tfserve.worker.scripts.script_session import ScriptSession
@@ -42,6 +42,7 @@ class ProcessSession(ScriptSession):
         self._script: Script | None = None
         spawning.install(lambda: self._script)
         class_sources.install()
+        exits.install()
         self._new_main()
 
     @property

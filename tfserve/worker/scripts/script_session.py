@@ -25,7 +25,7 @@ from tfserve.ipc.messages import (
     ScriptEnded,
     Variables,
 )
-from tfserve.worker.scripts import script, variables
+from tfserve.worker.scripts import exits, script, variables
 from tfserve.worker.scripts.interrupts import Interrupts, Key, MainThread, ScriptThread
 from tfserve.worker.scripts.script import ImportFolder, Script
 
@@ -34,6 +34,9 @@ NO_VARIABLES = b"{}"
 
 class ScriptSession(ABC):
     """Answers the requests to one workspace. A subclass has the process or the thread in which its scripts run."""
+
+    #: whether no other workspace uses this process
+    _owns_process = True
 
     def __init__(self, interrupts: Interrupts, thread: MainThread | ScriptThread) -> None:
         """`thread` is the calling one, in which the scripts run."""
@@ -120,11 +123,29 @@ class ScriptSession(ABC):
         error: BaseException | None = None
         try:
             self._prepare(program, folder)
-            self._call(key, lambda: program.run(self._main.__dict__))
+            self._call(key, lambda: self._run_to_end(key, program))
         except BaseException as raised:  # a failing script must not end its worker
             error = raised
         self._after_script()
         return script.ended(error, interrupted=self._interrupts.was_interrupted(key))
+
+    def _run_to_end(self, key: Key, program: Script) -> None:
+        """Runs a program, and what Python runs after it."""
+        namespace = self._main.__dict__
+        exits.forget(namespace)
+        try:
+            program.run(namespace)
+        except BaseException as error:
+            script.mend_builtins()
+            if not self._interrupts.was_interrupted(key):
+                exits.call_hook(error, namespace, owns_process=self._owns_process)
+                exits.run(namespace)
+            raise
+        else:
+            script.mend_builtins()
+            exits.run(namespace)
+        finally:
+            exits.restore_hook(namespace, owns_process=self._owns_process)
 
     def _prepare(self, program: Script, folder: str) -> None:
         self._before_script(program)

@@ -13,7 +13,7 @@ import numpy as np
 from tfserve.errors import Invalid, TFserveError
 from tfserve.ipc.predictions import Tensor, to_array, to_tensor
 from tfserve.models.runtime_reports import ENOUGH_SAMPLES, ConversionGuard, Number
-from tfserve.runtimes import decisions, guarded, state, synthetic_inputs
+from tfserve.runtimes import decisions, guarded, row_walk, state, synthetic_inputs
 from tfserve.runtimes.interface import Runtime
 from tfserve.tensors.dtypes import DTYPES
 from tfserve.tensors.specs import Array, Signature, TensorSpec
@@ -61,7 +61,8 @@ class Reference(msgspec.Struct, frozen=True):
 
     `envelopes` are the ranges of the cases' levels. Without cases `limits` are the numbers that TensorFlow accepts, as
     far as inputs of a made-up size show them. With `needs_samples`, recorded requests may succeed where synthetic
-    inputs can't. With `must_stay`, no other runtime may serve the model, even if it was requested.
+    inputs can't. With `must_stay`, no other runtime may serve the model, even if it was requested. `why_mixed` is why
+    an output may depend on several rows of a batch, if it may.
     """
 
     saved_model: str
@@ -73,6 +74,7 @@ class Reference(msgspec.Struct, frozen=True):
     problem: str = ""
     needs_samples: bool = False
     must_stay: bool = False
+    why_mixed: str = ""
 
     def write(self, folder: Path) -> None:
         (folder / FILE).write_bytes(msgspec.msgpack.encode(self))
@@ -93,14 +95,17 @@ class Reference(msgspec.Struct, frozen=True):
         """
         specs = {spec.name: spec for spec in self.signature.inputs if spec.dtype in DTYPES}
         if not self.envelopes:
-            return ConversionGuard({name: self._limits(spec) for name, spec in specs.items() if _is_number(spec)})
+            limits = {name: self._limits(spec) for name, spec in specs.items() if _is_number(spec)}
+            return ConversionGuard(limits, why_mixed=self.why_mixed)
         ranges = {
             name: range_
             for name, range_ in self.envelopes[level].items()
             if DTYPES[specs[name].dtype].kind == "float" or range_ != accepted_numbers.type_limits(specs[name])
         }
         kinds = {DTYPES[spec.dtype].kind for spec in specs.values()}
-        return ConversionGuard(ranges, normal_only and "float" in kinds, ascii_only and "string" in kinds)
+        return ConversionGuard(
+            ranges, normal_only and "float" in kinds, ascii_only and "string" in kinds, self.why_mixed
+        )
 
     def _limits(self, spec: TensorSpec) -> tuple[Number, Number]:
         if DTYPES[spec.dtype].kind == "float":
@@ -138,15 +143,18 @@ def make(
     signature = runtime.signatures[name]
     if state.is_stateful(runtime):
         return Reference(str(saved_model), name, signature, problem=state.NEVER_MOVED, must_stay=True)
+    outputs = [spec.name for spec in signature.outputs]
+    why_mixed = row_walk.why_mixed(runtime, signature.input_names, outputs, name)
     given = list(trial_inputs.from_samples(name, signature, list(dict.fromkeys(samples))))
     try:
         cases, envelopes = _Maker(runtime, name, given).make()
     except _NoReference as problem:
         limits = _made_up_limits(runtime, name) if needs_limits else {}
         return Reference(
-            str(saved_model), name, signature, limits=limits, problem=str(problem), needs_samples=problem.needs_samples
+            str(saved_model), name, signature, limits=limits, problem=str(problem), needs_samples=problem.needs_samples,
+            why_mixed=why_mixed,
         )  # fmt: skip
-    return Reference(str(saved_model), name, signature, cases, envelopes)
+    return Reference(str(saved_model), name, signature, cases, envelopes, why_mixed=why_mixed)
 
 
 def _made_up_limits(runtime: Runtime, name: str) -> trial_inputs.Envelope:

@@ -1,0 +1,44 @@
+"""The walk through the graph of a TensorFlow session."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from tfserve.runtimes.row_walk.operation_inputs import Shape
+from tfserve.runtimes.row_walk.walk import RowWalk
+
+log = logging.getLogger(__name__)
+
+
+def why_mixed(graph: Any, inputs: Iterable[Any], outputs: Sequence[Any]) -> str:
+    """Why an output of a graph may depend on several rows of these inputs; empty if none does."""
+    import tensorflow as tf
+
+    try:
+        return RowWalk(_Functions(graph).of, tf.get_static_value).why_mixed(graph, inputs, outputs)
+    except Exception:  # whatever is strange about a graph, its requests can be computed alone
+        log.warning("the rows of a batch can't be followed through a graph", exc_info=True)
+        return "its graph can't be followed"
+
+
+class _Functions:
+    """The functions of a graph as graphs of their own."""
+
+    def __init__(self, graph: Any) -> None:
+        self._graph = graph
+        self._made: dict[tuple[str, tuple[Shape | None, ...]], Any] = {}
+
+    def of(self, name: str, shapes: Sequence[Shape | None]) -> Any:
+        import tensorflow as tf
+        from tensorflow.python.framework import function_def_to_graph
+
+        key = (name, tuple(shapes))
+        if key not in self._made:
+            with self._graph.as_default():
+                self._made[key] = function_def_to_graph.function_def_to_graph(
+                    self._graph._get_function(name).cached_definition,
+                    input_shapes=[tf.TensorShape(each) for each in shapes],
+                )
+        return self._made[key]

@@ -1,0 +1,347 @@
+"""Follows the rows of a batch from the inputs of a signature to its outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from tfserve.runtimes.row_walk import (
+    axis_rules,
+    element_rules,
+    list_rules,
+    operations,
+    product_rules,
+    ragged_rules,
+    size_rules,
+)
+from tfserve.runtimes.row_walk.graph_facts import SAME_TENSOR, GraphFacts, sizes_of
+from tfserve.runtimes.row_walk.operation_inputs import OperationInputs, Shape
+from tfserve.runtimes.row_walk.row_states import (
+    ROWS,
+    SAME,
+    BatchCondition,
+    FlatRows,
+    KnownSizes,
+    ListElements,
+    MixedRows,
+    OneRow,
+    RowCount,
+    RowPartition,
+    RowParts,
+    SameForAll,
+    State,
+    joined,
+)
+
+MAX_ROUNDS = 12
+"""Of a loop, until nothing new is known of its variables."""
+MAX_DEPTH = 50
+
+Rule = Callable[[OperationInputs], State]
+_Result = tuple[State, Shape | None]
+
+_RULES: dict[str, Rule] = {
+    **dict.fromkeys(operations.BY_ELEMENT, element_rules.by_element),
+    **dict.fromkeys(operations.BY_EXAMPLE, element_rules.by_example),
+    **dict.fromkeys(operations.MIXES_LAST, element_rules.along_last),
+    **dict.fromkeys(operations.REDUCES, axis_rules.reduced),
+    **dict.fromkeys(operations.ALONG, axis_rules.along),
+    **dict.fromkeys(operations.ADDS_DIMENSIONS, lambda node: node.states[0]),
+    **dict.fromkeys(("Split", "SplitV"), axis_rules.split),
+    **dict.fromkeys(("Pad", "PadV2", "MirrorPad"), axis_rules.padded),
+    **dict.fromkeys(("GatherV2", "Gather", "ResourceGather"), axis_rules.gathered),
+    **dict.fromkeys(("GatherNd", "ResourceGatherNd"), axis_rules.gathered_nd),
+    **dict.fromkeys(("SpaceToBatchND", "BatchToSpaceND"), axis_rules.spread),
+    **dict.fromkeys(("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"), product_rules.multiplied),
+    "Einsum": product_rules.einsum,
+    "Transpose": axis_rules.transposed,
+    "ExpandDims": axis_rules.expanded,
+    "Squeeze": axis_rules.squeezed,
+    "ConcatV2": axis_rules.concatenated,
+    "Pack": axis_rules.packed,
+    "Unpack": axis_rules.unpacked,
+    "StridedSlice": axis_rules.strided,
+    "Slice": axis_rules.sliced,
+    "Tile": axis_rules.tiled,
+    "Reshape": size_rules.reshaped,
+    "OneHot": element_rules.one_hot,
+    "DenseBincount": element_rules.bincount,
+    "TensorListFromTensor": list_rules.unstacked,
+    "TensorListStack": list_rules.stacked,
+    "TensorListPushBack": list_rules.appended,
+}
+_WITH_SOURCE = {"TensorListGetItem": list_rules.element, "TensorListSetItem": list_rules.changed}
+_RAGGED = {"StringSplitV2": ragged_rules.divided, "StringNGrams": ragged_rules.n_grams}
+_RANDOM = ("Random", "StatelessRandom", "StatefulRandom", "Stateful", "TruncatedNormal", "Multinomial", "Parameterized")
+
+
+class RowWalk:
+    """`function` gives the graph of a function for shapes of its arguments, `static_value` the value of a tensor."""
+
+    def __init__(
+        self, function: Callable[[str, Sequence[Shape | None]], Any], static_value: Callable[[Any], Any]
+    ) -> None:
+        self._function = function
+        self._static_value = static_value
+        self._known: dict[object, list[_Result]] = {}
+        self._depth = 0
+        #: why a check of the model may depend on several rows
+        self._mixed_check = ""
+
+    def why_mixed(self, graph: Any, inputs: Iterable[Any], outputs: Sequence[Any]) -> str:
+        """Why an output may depend on several rows; empty if none does."""
+        frame = GraphFacts(graph, self._static_value)
+        for tensor in inputs:
+            frame.give(tensor, ROWS, None, None)
+        self._evaluate(frame, [tensor.op for tensor in outputs])
+        for tensor in outputs:
+            state = frame.states.get(tensor.name, MixedRows("an output can't be computed"))
+            if isinstance(state, MixedRows):
+                return state.reason
+            if state != SAME and not (isinstance(state, RowParts) and not state.axis and not state.is_spread):
+                return f"output {tensor.name}: its first dimension does not count rows"
+        return self._mixed_check
+
+    # --- one graph
+
+    def _evaluate(self, frame: GraphFacts, roots: Iterable[Any]) -> None:
+        reached = _reached(frame, roots)
+        for operation in frame.graph.get_operations():
+            is_known = bool(operation.outputs) and all(each.name in frame.states for each in operation.outputs)
+            if operation in reached and not is_known:
+                self._compute(frame, operation)
+
+    def _compute(self, frame: GraphFacts, operation: Any) -> None:
+        if operation.type == "Merge":
+            _merge(frame, operation)
+            return
+        states = [frame.states[each.name] for each in operation.inputs if each.name in frame.states]
+        if len(states) < len(operation.inputs):  # of a branch that is never taken, or of a loop of TensorFlow 1
+            return
+        node = OperationInputs(operation, states, frame.shape, frame.computed)
+        if operation.type == "Switch":
+            _switch(frame, node)
+            return
+        if operation.type == "Assert":
+            self._check(states[0])
+            return
+        for tensor, (state, shape) in zip(operation.outputs, self._results(frame, node), strict=False):
+            frame.give(tensor, state, shape, None)
+
+    def _check(self, state: State) -> None:
+        if isinstance(state, MixedRows) or (isinstance(state, BatchCondition) and state.what != "all"):
+            self._mixed_check = self._mixed_check or "an assertion is about all rows"
+
+    def _results(self, frame: GraphFacts, node: OperationInputs) -> Sequence[_Result]:
+        if node.type in operations.WHILES and not _is_simple(node.states):
+            return self._loop(frame, node)
+        if node.type in operations.IFS | operations.CASES and not _is_simple(node.states):
+            return self._choice(frame, node)
+        if node.type in operations.CALLS and not _is_simple(node.states):
+            return self._call(frame, node, node.attribute("f").name, 0)
+        if node.type == "IdentityN":
+            return [(state, frame.shape(each)) for state, each in zip(node.states, node.operation.inputs, strict=True)]
+        if node.type in _RAGGED and not _is_simple(node.states):
+            return [(state, None) for state in _RAGGED[node.type](node)]
+        state = self._state(frame, node)
+        shape = None
+        if node.type in operations.BY_ELEMENT:
+            shape = _longest(node)
+        return [(state, shape)] * len(node.operation.outputs)
+
+    def _state(self, frame: GraphFacts, node: OperationInputs) -> State:
+        for state in node.states:
+            if isinstance(state, MixedRows):
+                return state
+        if node.type.startswith(_RANDOM) and "Call" not in node.type:
+            return node.mixes("it draws random numbers")
+        if node.type in {"TensorListReserve", "EmptyTensorList"}:
+            return ListElements()
+        if node.type in SAME_TENSOR:
+            return node.states[0]
+        if _is_simple(node.states):
+            return next((state for state in node.states if isinstance(state, OneRow)), SAME)
+        if rule := _WITH_SOURCE.get(node.type):
+            return rule(node, lambda n: frame.source(node.operation.inputs[n]))
+        if any(isinstance(state, FlatRows | RowPartition) for state in node.states):
+            return ragged_rules.of_ragged(node)
+        if node.type in {"Shape", "Size"}:
+            return size_rules.shape(node) if node.type == "Shape" else RowCount()
+        if all(isinstance(state, SameForAll | RowCount | KnownSizes) for state in node.states):
+            return size_rules.of_sizes(node)
+        found = _RULES.get(node.type)
+        if found is None:
+            return node.mixes(operations.COMBINES.get(node.type, "it is not known to keep rows apart"))
+        return found(node)
+
+    # --- functions
+
+    def _call(self, frame: GraphFacts, node: OperationInputs, name: str, skipped: int) -> list[_Result]:
+        """The results of a function that is called with all inputs but the first few."""
+        tensors = list(node.operation.inputs)[skipped:]
+        return self._applied(
+            name,
+            node.states[skipped:],
+            [frame.shape(each) for each in tensors],
+            [frame.source(each) for each in tensors],
+            [frame.constant(each) for each in tensors],
+        )
+
+    def _applied(
+        self, name: str, states: Sequence[State], shapes: Sequence[Shape | None], sources: Sequence[str],
+        values: Sequence[Any],
+    ) -> list[_Result]:  # fmt: skip
+        frame = self._inside(name, states, shapes, sources, values)
+        return [(frame.states.get(each.name, MixedRows("an output can't be computed")), frame.shape(each))
+                for each in frame.graph.outputs]  # fmt: skip
+
+    def _inside(
+        self, name: str, states: Sequence[State], shapes: Sequence[Shape | None], sources: Sequence[str],
+        values: Sequence[Any],
+    ) -> GraphFacts:  # fmt: skip
+        """What is known inside a function."""
+        if self._depth > MAX_DEPTH:
+            raise RecursionError
+        frame = GraphFacts(self._function(name, shapes), self._static_value)
+        for tensor, *known in zip(frame.graph.inputs, states, shapes, sources, values, strict=True):
+            frame.give(tensor, *known)
+        self._depth += 1
+        try:
+            checks = [each for each in frame.graph.control_outputs if not each.outputs or each.type in operations.IFS]
+            self._evaluate(frame, [*(each.op for each in frame.graph.outputs), *checks])
+        finally:
+            self._depth -= 1
+        return frame
+
+    def _choice(self, frame: GraphFacts, node: OperationInputs) -> list[_Result]:
+        decides = node.states[0]
+        if isinstance(decides, MixedRows):
+            self._check(decides)
+        if isinstance(decides, BatchCondition) and decides.what == "all":  # an assertion
+            return [(decides, None)] * len(node.operation.outputs)
+        if not isinstance(decides, SameForAll):
+            mixed = decides if isinstance(decides, MixedRows) else node.mixes("a condition depends on the batch")
+            return [(mixed, None)] * len(node.operation.outputs)
+        found = [self._call(frame, node, name, 1) for name in _branches(frame, node)]
+        results = found[0]
+        for more in found[1:]:
+            results = [
+                (joined(one, other, node.mixes("its branches differ").reason), shape if shape == another else None)
+                for (one, shape), (other, another) in zip(results, more, strict=True)
+            ]
+        return results
+
+    def _loop(self, frame: GraphFacts, node: OperationInputs) -> list[_Result]:
+        body, cond = node.attribute("body").name, node.attribute("cond").name
+        shapes = [
+            _loop_shape(frame.shape(one), two) for one, two in zip(node.operation.inputs, _declared(node), strict=True)
+        ]
+        sources = [f"{id(node)}/{n}" for n in range(len(shapes))]
+        nothing = [None] * len(shapes)
+        states = list(node.states)
+        for _ in range(MAX_ROUNDS):
+            inside = self._inside(body, states, shapes, sources, nothing)
+            results = [
+                inside.states.get(each.name, MixedRows("a loop can't be followed")) for each in inside.graph.outputs
+            ]
+            more = [joined(one, other, node.mixes("a variable of a loop changes its shape").reason)
+                    for one, other in zip(states, results, strict=True)]  # fmt: skip
+            if more == states:
+                break
+            states = more
+        ends = self._applied(cond, states, shapes, sources, nothing)[0][0]
+        stays = [inside.source(each) == sources[n] for n, each in enumerate(inside.graph.outputs)]
+        after = [_after(node, state, ends, stays=each) for state, each in zip(states, stays, strict=True)]
+        return list(zip(after, shapes, strict=True))
+
+
+def _is_simple(states: Sequence[State]) -> bool:
+    """Whether the inputs are the same for every batch, or come from a single row: then any operation keeps it so."""
+    return all(isinstance(state, SameForAll | OneRow) for state in states) and len(set(states) - {SAME}) <= 1
+
+
+def _after(node: OperationInputs, state: State, ends: State, *, stays: bool) -> State:
+    """What is known of a variable after a loop."""
+    if isinstance(state, MixedRows) or stays:
+        return state
+    if isinstance(state, OneRow):
+        return node.mixes("a value is passed from row to row")
+    if ends == SAME:
+        return state
+    if not isinstance(ends, RowCount):
+        return node.mixes("a loop ends depending on the batch")
+    if isinstance(state, ListElements) and (state.is_by_row or state.each is None):
+        return state
+    return (
+        RowCount()
+        if isinstance(state, SameForAll | RowCount | KnownSizes)
+        else node.mixes("rows change in a loop over all rows")
+    )
+
+
+def _declared(node: OperationInputs) -> list[Shape | None]:
+    """The shapes that a loop declares for its variables, which may change in it."""
+    declared = node.attribute("output_shapes")
+    if len(declared) != len(node.operation.outputs):
+        return [None] * len(node.operation.outputs)
+    protos = [each if hasattr(each, "unknown_rank") else each.as_proto() for each in declared]
+    return [sizes_of(each) for each in protos]
+
+
+def _loop_shape(given: Shape | None, declared: Shape | None) -> Shape | None:
+    if declared is None or given is None or len(given) != len(declared):
+        return declared
+    return tuple(one if one == two else None for one, two in zip(given, declared, strict=True))
+
+
+def _branches(frame: GraphFacts, node: OperationInputs) -> list[str]:
+    """The functions that may run, only one of them if the condition is known."""
+    value = frame.computed(node.operation.inputs[0])
+    if node.type in operations.CASES:
+        return [each.name for each in node.attribute("branches")]
+    names = [node.attribute("then_branch").name, node.attribute("else_branch").name]
+    return names if value is None else [names[0] if bool(value) else names[1]]
+
+
+def _switch(frame: GraphFacts, node: OperationInputs) -> None:
+    """Of TensorFlow 1: the outputs are for false and true."""
+    data, decides = node.states
+    value = frame.computed(node.operation.inputs[1])
+    state = data if isinstance(decides, SameForAll) else node.mixes("a condition depends on the batch")
+    for tensor, when in zip(node.operation.outputs, (False, True), strict=True):
+        if value is None or bool(value) is when:
+            frame.give(tensor, state, node.shape(), None)
+
+
+def _merge(frame: GraphFacts, operation: Any) -> None:
+    known = [frame.states[each.name] for each in operation.inputs if each.name in frame.states]
+    if not known or any(each.op.type == "NextIteration" for each in operation.inputs):
+        return
+    state = known[0]
+    for other in known[1:]:
+        state = joined(state, other, f"operation Merge ({operation.name}): its branches differ")
+    for tensor in operation.outputs:
+        frame.give(tensor, state, None, None)
+
+
+def _reached(frame: GraphFacts, roots: Iterable[Any]) -> set[Any]:
+    """The operations that these need, as far as nothing is known of them."""
+    found: set[Any] = set()
+    pending = list(roots)
+    while pending:
+        operation = pending.pop()
+        if operation in found or (operation.outputs and all(each.name in frame.states for each in operation.outputs)):
+            continue
+        found.add(operation)
+        pending += [each.op for each in operation.inputs]
+        pending += operation.control_inputs
+    return found
+
+
+def _longest(node: OperationInputs) -> Shape | None:
+    """The shape with most dimensions, without its sizes if there are several. Weights may have an unknown shape."""
+    shapes = [node.shape(n) for n in range(len(node.states))]
+    if any(shape is None and state != SAME for shape, state in zip(shapes, node.states, strict=True)):
+        return None
+    longest = max((each for each in shapes if each is not None), key=len, default=None)
+    return longest if longest is None or len(shapes) == 1 else (None,) * len(longest)
