@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tfserve import __version__
-from tfserve.web.http.protocol import CONNECTION
+from tfserve.web.http.connection import CONNECTION
 
 
 def traced(app: ASGIApp) -> ASGIApp:
