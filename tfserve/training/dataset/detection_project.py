@@ -44,7 +44,7 @@ def examine(search: Search, _: dict[str, Any]) -> None:
         found = _read(search)
     if found is None:
         there = recognise.what_is_there(search)
-        advice = search.hint + foreign.hint(search)
+        advice = search.hint + foreign.hint(search) + program_folders.hint(search)
         search.problems.append(f"No boxes found in {search.project}. Found: {there}.{advice} Accepted: {LAYOUTS}.")
         return
     search.layout = found.layout

@@ -91,8 +91,7 @@ def _found(search: Search, find: Callable[[], T | None], accepted: str) -> T | N
         search.layout = ""
         search.problems.append(
             f"The layout of {search.project} was not recognised. Found: {what_is_there(search)}."
-            f"{search.hint}{foreign.hint(search)} Accepted:"
-            f" {accepted}."
+            f"{search.hint}{foreign.hint(search)}{program_folders.hint(search)} Accepted: {accepted}."
         )
     return found
 
@@ -140,6 +139,9 @@ def _in_tables(search: Search, index: ImageIndex, found: Sequence[tables.LabelTa
 
 def _at_the_top(search: Search, index: ImageIndex, found: Sequence[tables.LabelTable]) -> list[Labelled] | None:
     base = class_folders.wrapped(search)
+    if inner := program_folders.only_described(search, base):
+        search.remarks.append(f"The classes are the folders in {search.name(inner)}/. Those next to it were ignored.")
+        base = inner
     if not class_folders.looks_like_classes(search, base):
         search.hint = labelled_tables.hint(search, found) or class_folders.hint(search, base)
         return None
