@@ -17,6 +17,7 @@ from tfserve.training.dataset.layouts import (
     coco_masks,
     file_names,
     foreign,
+    job_remarks,
     labelled_tables,
     labelme,
     mask_pairs,
@@ -110,6 +111,8 @@ def _classified(search: Search, groups: str) -> Classified | None:
         lambda: _by_names(search, index, found),
     )
     files = attempts.first_usable(search, [LayoutReader(read, _usable_files) for read in readers])
+    if files is not None and any(table.has_labels for table in found):
+        job_remarks.report(search, has_boxes=False)
     return None if files is None else Classified(files, columns)
 
 
