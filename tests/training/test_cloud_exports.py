@@ -337,15 +337,33 @@ def test_other_formats_are_named_in_the_error(tmp_path: Path, file: str, text: s
     only(found_boxes(tmp_path / "p").problems, file, program)
 
 
-def test_parts_inside_of_class_folders_are_a_split_if_all_images_are_in_one(tmp_path: Path) -> None:
+def test_parts_inside_of_class_folders_are_a_split(tmp_path: Path) -> None:
     for name in LABELS:
         pictures(tmp_path / "p" / name / "train", 4)
-        pictures(tmp_path / "p" / name / "test", 2, first=10)
+        pictures(tmp_path / "p" / name / "test" / "session 2", 2, first=10)
     found = good(tmp_path / "p")
     assert parts(found) == {"test": 4, "train": 8}
     assert found.layout == "<class>/<part>/<image> (train 8, test 4)"
     pictures(tmp_path / "p" / "cat", 1, first=20)
-    assert parts(good(tmp_path / "p")) == {"": 13}
+    pictures(tmp_path / "p" / "owl", 3)
+    found = good(tmp_path / "p")
+    assert parts(found) == {"test": 4, "train": 12}
+    only(found.remarks, "in no part of the split, so they are used for training", "cat/020.png", "owl/000.png")
+
+
+def test_only_the_test_images_need_a_folder(tmp_path: Path) -> None:
+    for name in LABELS:
+        pictures(tmp_path / "p" / name, 4)
+        pictures(tmp_path / "p" / name / "test", 2, first=10)
+    assert parts(good(tmp_path / "p")) == {"test": 4, "train": 8}
+
+
+def test_a_part_in_one_class_of_many_is_no_split(tmp_path: Path) -> None:
+    class_folders(tmp_path / "p", ["cat", "cow", "dog", "owl"], 4)
+    pictures(tmp_path / "p" / "cat" / "test", 2, first=10)
+    found = good(tmp_path / "p")
+    assert parts(found) == {"": 18}
+    only(found.remarks, "Folders called like parts of a split", "not used as a split", "cat/test/")
 
 
 @pytest.mark.parametrize(("image", "mask"), [("image", "mask"), ("file_name", "mask_file_name")])
