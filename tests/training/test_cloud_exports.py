@@ -87,7 +87,30 @@ LABEL_STUDIO = json.dumps(
     _of_each(
         lambda n, name: {
             "id": 11 - n,  # also the number of another image
-            "annotations": [{"result": [{"value": {"choices": [_label(n)]}, "type": "choices"}]}],
+            "annotations": [
+                {
+                    "id": n + 50,
+                    "completed_by": 1,
+                    "was_cancelled": False,
+                    "ground_truth": False,
+                    "created_at": DAY,
+                    "result": [
+                        {
+                            "value": {"choices": [_label(n)]},
+                            "id": f"k{n}",
+                            "from_name": "choice",
+                            "to_name": "image",
+                            "type": "choices",
+                            "origin": "manual",
+                        }
+                    ],
+                }
+            ],
+            "file_upload": f"ab12cd34-{name}",
+            "drafts": [],
+            "predictions": [],
+            "meta": {},
+            "project": 1,
             "data": {"image": f"/data/upload/1/ab12cd34-{name}"},
         }
     )
@@ -135,7 +158,10 @@ EXPORTS = {
     "import.jsonl": _lines(
         _of_each(
             lambda n, name: {
-                "imageGcsUri": f"gs://b/{name}", "boundingBoxAnnotations": [SHARES | {"displayName": _label(n)}],
+                "imageGcsUri": f"gs://b/{name}",
+                "boundingBoxAnnotations": [
+                    SHARES | {"displayName": _label(n), "annotationResourceLabels": {"review": "done"}}
+                ],
                 "dataItemResourceLabels": {"aiplatform.googleapis.com/ml_use": "training"},
             }
         )
@@ -144,7 +170,7 @@ EXPORTS = {
         _of_each(lambda n, name: f"TRAIN,gs://b/{name},{_label(n)},{10 / 60},{5 / 40},,,0.5,{15 / 40},,")
     ),
     "bounding_boxes.labels": json.dumps(
-        {"version": 1, "boundingBoxes": {
+        {"version": 1, "type": "bounding-box-labels", "boundingBoxes": {
             name: [{"label": _label(n), "x": 10, "y": 5, "width": 20, "height": 10}] for n, name in enumerate(NAMES)
         }}
     ),
@@ -293,7 +319,7 @@ def test_the_newest_job_counts(tmp_path: Path, dates: tuple[str, str], has_boxes
 def test_edge_impulse_names_images_without_a_label(tmp_path: Path) -> None:
     pictures(tmp_path / "p" / "photos", 12)
     content = json.loads(EDGE_IMPULSE)
-    content["files"][0]["label"] = {"type": "unlabeled"}
+    content["files"][0] |= {"label": {"type": "unlabeled"}, "category": "split"}
     (tmp_path / "p" / "info.labels").write_text(json.dumps(content))
     found = good(tmp_path / "p")
     assert counts(found) == {"cat": 5, "cow": 6}
