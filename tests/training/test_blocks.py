@@ -288,3 +288,13 @@ def test_a_form_that_decides_a_tie_otherwise_is_the_same(tmp_path: Path, margin:
     trial.add("numbers", "numbers", lambda _: lambda _: np.array([1]), tolerance=exports.QUANTIZED)
     trial.add("outside", "outside", lambda _: lambda _: np.array([2]), tolerance=exports.QUANTIZED)
     assert [each.agrees for each in trial.results] == [agrees, agrees, False]
+
+
+def test_small_probabilities_of_many_classes_are_no_ties(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    original = random.dirichlet(np.ones(200) * 20, size=50).astype(np.float32)
+    trial = exports.ExportTrial(tmp_path, [np.zeros((1, 1), np.float32)], [original])
+    shuffled = random.permuted(original, axis=1)
+    trial.add("other", "other", lambda _: lambda _: shuffled, tolerance=exports.QUANTIZED)
+    assert original.max() < 0.02
+    assert not trial.results[0].agrees

@@ -145,6 +145,17 @@ def test_a_shape_in_the_transparency_and_blank_images_are_reported(tmp_path: Pat
     assert examine(str(tmp_path), "classification", {"background": "black"}).problems == []
 
 
+def test_a_class_that_is_meant_to_be_empty_is_learnt(tmp_path: Path) -> None:
+    (tmp_path / "images" / "empty").mkdir(parents=True)
+    for number in range(6):
+        image = Image.new("RGBA", (24, 24 + number), (255, 255, 255, 0))
+        (tmp_path / "images" / "empty" / f"{number}.png").write_bytes(encoded(image, "PNG"))
+    found = project(tmp_path)
+    assert found.problems == []
+    assert len(found.labels) == 3
+    assert "images/empty/0.png" in remark(found, "show nothing")
+
+
 @pytest.mark.parametrize(("suffix", "format_"), [("png", "PNG"), ("tif", "TIFF")])
 def test_images_with_16_bits_of_which_few_are_used_are_reported_and_refused_if_most_are_black(
     tmp_path: Path, suffix: str, format_: str

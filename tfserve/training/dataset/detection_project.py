@@ -14,6 +14,7 @@ from tfserve.training.dataset.layouts import (
     box_tables,
     coco_boxes,
     foreign,
+    job_remarks,
     labelme_boxes,
     program_folders,
     recognise,
@@ -44,7 +45,7 @@ def examine(search: Search, _: dict[str, Any]) -> None:
         found = _read(search)
     if found is None:
         there = recognise.what_is_there(search)
-        advice = search.hint + foreign.hint(search)
+        advice = search.hint + foreign.hint(search) + program_folders.hint(search)
         search.problems.append(f"No boxes found in {search.project}. Found: {there}.{advice} Accepted: {LAYOUTS}.")
         return
     search.layout = found.layout
@@ -73,6 +74,8 @@ def _read(search: Search) -> Annotations | None:
     most = max(each.usable for each in given)
     chosen = next((each for each in given if _is_sound(each, most)), None) or max(given, key=lambda each: each.usable)
     found = attempts.take(search, chosen, [])
+    if found.layout.startswith("a table of boxes"):
+        job_remarks.report(search, has_boxes=True)
     found.remarks += [about for each in given if each is not chosen and (about := _about(each, found))]
     unlisted = sorted({*files} - {each.file for each in found.marked})
     for file in unlisted:

@@ -63,7 +63,7 @@ def _check_left_out(search: Search) -> None:
 
 def _report_transparency(search: Search) -> None:
     shapes = _paths(search, lambda image: image.shape_in_alpha)
-    blank = _paths(search, lambda image: image.blank)
+    hidden = _paths(search, lambda image: image.blank and image.shape_in_alpha)
     search.remarks += sentence(
         "These images show a shape only by their transparency, because all visible pixels have one colour; they are"
         " composited over the colour in the parameter 'background'",
@@ -71,18 +71,26 @@ def _report_transparency(search: Search) -> None:
     )
     sentences = sentence(
         "These images are blank on the background. Set the parameter 'background' to another colour, such as 'black'",
-        blank,
+        hidden,
     )
-    if _is_a_class_blank(search):
+    search.remarks += sentence(
+        "These images show nothing: all of their pixels are alike on the background",
+        _paths(search, lambda image: image.blank and not image.shape_in_alpha),
+    )
+    if _is_a_class_hidden(search):
         search.problems += sentences
     else:
         search.remarks += sentences
 
 
-def _is_a_class_blank(search: Search) -> bool:
-    """Whether most images of a class, or of a project without such classes, show nothing: they teach nothing."""
+def _is_a_class_hidden(search: Search) -> bool:
+    """Whether most images of a class, or of a project without such classes, have a shape that the background hides.
+
+    Images without any shape, such as fully transparent ones, may be a class that is meant to be empty.
+    """
     everything = Counter(image.label for image in search.images)
-    blank = Counter(image.label for image in search.images if search.properties[image.path].blank)
+    known = [(image.label, search.properties[image.path]) for image in search.images]
+    blank = Counter(label for label, each in known if each.blank and each.shape_in_alpha)
     return any(count > MAX_BLANK_SHARE * everything[label] for label, count in blank.items())
 
 

@@ -25,10 +25,8 @@ MAX_PATHS = 10
 """Maximum paths listed in one problem message."""
 MAX_DEPTH = 6
 """Folders below the first that are searched for images."""
-IGNORED_FOLDERS = frozenset(
-    {MODELS, "__macosx", "log", "logs", "__pycache__", "node_modules", "unlabelled", "unlabeled"}
-)
-"""Names, in lower case, of folders at the top that are not part of a data set."""
+IGNORED_FOLDERS = frozenset({MODELS, "__macosx", "__pycache__", "node_modules"})
+"""Names, in lower case, of folders at the top that are never part of a data set."""
 
 UNLABELLED = "a test image without a label"
 EXPECTED = (TWIN, UNLABELLED)

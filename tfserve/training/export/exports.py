@@ -79,8 +79,9 @@ EXACT = ExportTolerance(0.99, 1e-3)
 DECODED = ExportTolerance(0.97, 0.1)
 """Files are decoded and resized by other code than for the training, which moves pixels by a level or two."""
 QUANTIZED = ExportTolerance(0.95, 1.0)
-TIE = 0.02
-"""Classes whose probabilities in the original differ by no more are both right answers of another form."""
+TIE, RELATIVE_TIE = 0.02, 0.1
+"""Classes whose probabilities in the original differ by no more, also as a share of the larger one, are both right
+answers of another form. With hundreds of classes all probabilities may be small."""
 
 
 def expect(clock: Clock, seconds: Sequence[float], network: str, forms: str) -> None:
@@ -275,7 +276,8 @@ def _same_classes(one: Array, original: Array) -> Array:
         return same
     chosen = np.clip(given.astype(np.int64), 0, original.shape[-1] - 1)
     chance = np.take_along_axis(original, chosen[..., np.newaxis], axis=-1)[..., 0]
-    is_tied = (given == chosen) & (original.max(axis=-1) - chance <= TIE)
+    highest = original.max(axis=-1)
+    is_tied = (given == chosen) & (highest - chance <= np.minimum(TIE, RELATIVE_TIE * highest))
     return np.asarray(same | is_tied)
 
 

@@ -23,7 +23,7 @@ from tfserve.runtimes.error_summary import cause
 from tfserve.training.atomic_files import is_disk_full
 from tfserve.training.dataset import image_reading
 from tfserve.training.dataset.project_folders import is_archive
-from tfserve.training.dataset.search import IGNORED_FOLDERS, SYSTEM_FOLDERS, Search, shown
+from tfserve.training.dataset.search import SYSTEM_FOLDERS, Search, shown
 
 SUFFIXES = (
     *image_reading.SUFFIXES,
@@ -197,8 +197,7 @@ class _Unpacking:
         """Where a file goes; None for what is skipped."""
         parts = entry.key
         if entry.is_folder or any(
-            (part.startswith(".") and part != "..") or part.lower() in (SYSTEM_FOLDERS if at else IGNORED_FOLDERS)
-            for at, part in enumerate(parts)
+            (part.startswith(".") and part != "..") or part.lower() in SYSTEM_FOLDERS for part in parts
         ):
             return None  # hidden files, and what macOS adds
         if (problem := entry_problem(entry)) is not None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence, Set
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from tfserve.training.dataset import image_reading
 from tfserve.training.dataset.layouts import roles
-from tfserve.training.dataset.layouts.parts import TEST, in_words, own_split, part_of
+from tfserve.training.dataset.layouts.parts import TEST, TRAINING, in_words, own_split, part_of, part_of_path
 from tfserve.training.dataset.search import (
     IGNORED_FOLDERS,
     UNLABELLED,
@@ -42,16 +42,37 @@ def find(search: Search, base: Path) -> list[Labelled] | None:
     if not found:
         return None
     search.layout = f"{_shown(search, base)}<class>/<image>"
-    return _parts_in_classes(search, found)
+    return _parts_in_classes(search, found, base)
 
 
-def _parts_in_classes(search: Search, files: Sequence[Labelled]) -> list[Labelled]:
-    """`<class>/train/<image>` and `<class>/test/<image>` are a split if all images are in such folders."""
-    found = own_split([file._replace(part=part_of(file.path.parent.name)) for file in files])
-    if not all(file.part for file in found):
+def _parts_in_classes(search: Search, files: Sequence[Labelled], base: Path) -> list[Labelled]:
+    """`<class>/train/<image>` and `<class>/test/<image>` are a split, also with more folders in between.
+
+    If half of the classes or most images have parts, images outside of them are for training: those in `test` must not
+    be learnt because of some others.
+    """
+    given = [file._replace(part=_part_in_class(file.path, base)) for file in files]
+    with_parts = [file for file in given if file.part]
+    classes = {file.name for file in with_parts if file.part != TRAINING}
+    if 2 * len(classes) < len({file.name for file in files}) and 2 * len(with_parts) <= len(files):
+        search.remarks += sentence(
+            "Folders called like parts of a split are in few class folders, so they are not used as a split",
+            sorted({f"{search.name(file.path.parent)}/" for file in with_parts if file.part != TRAINING}),
+        )
         return list(files)
+    found = own_split([file._replace(part=file.part or TRAINING) for file in given])
+    if not any(file.part for file in found):
+        return list(files)
+    search.remarks += sentence(
+        "These images are in no part of the split, so they are used for training",
+        [search.name(file.path) for file in given if not file.part],
+    )
     search.layout = search.layout.replace("<class>/", "<class>/<part>/") + f" ({in_words(found)})"
     return found
+
+
+def _part_in_class(path: Path, base: Path) -> str:
+    return part_of_path(PurePath(*path.relative_to(base).parts[1:]))
 
 
 def wrapped(search: Search) -> Path:

@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from tfserve.training.dataset.box_files import Sides, around
-from tfserve.training.dataset.layouts import json_records, label_studio, numbered_json, via_masks
+from tfserve.training.dataset.layouts import cloud_records, json_records, label_studio, via_masks
 from tfserve.training.dataset.layouts.json_records import Record
 from tfserve.training.dataset.layouts.polygons import BadShape
 
@@ -33,6 +34,8 @@ _LISTS = (
     "detections",
     "shapes",
 )
+_OF_IMAGE = {"width": "image_width", "height": "image_height"}
+"""The size that a record with a list of boxes has is that of its image."""
 
 
 def rows(path: Path) -> list[list[str]]:
@@ -44,7 +47,7 @@ def _rows_of(record: Record) -> Iterator[Record]:
     """One for each box, or one without a box."""
     given_boxes = label_studio.rows(record)
     if given_boxes is None:
-        given_boxes = numbered_json.ground_truth(record)
+        given_boxes = cloud_records.boxes(record)
     if given_boxes is not None:
         yield from given_boxes
         return
@@ -52,6 +55,8 @@ def _rows_of(record: Record) -> Iterator[Record]:
     fields = record | resources if isinstance(resources, dict) else record
     given = ((name, value) for name, value in fields.items() if isinstance(value, (str, int, float)))
     own = dict(islice(given, json_records.MAX_COLUMNS + 1))
+    if any(isinstance(record.get(name, ""), (list, dict, NoneType)) for name in _LISTS):
+        own = {_OF_IMAGE.get(name, name): value for name, value in own.items()}
     objects = _objects(record)
     yield own | next(objects, {})
     yield from (own | each for each in objects)

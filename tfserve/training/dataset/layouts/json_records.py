@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tfserve.training.dataset import coco, image_reading, json_reading, text_reading
-from tfserve.training.dataset.layouts import numbered_json
+from tfserve.training.dataset.layouts import cloud_records, numbered_json
 
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".manifest", ".labels")
 MAX_BYTES = 64 * 2**20
@@ -56,7 +56,7 @@ def table(path: Path, records: Iterable[Mapping[str, Any]]) -> list[list[str]]:
     count = cells = 0
     for record in records:
         count += 1
-        new = _flat(record)
+        new = _flat(cloud_records.with_labels(record))
         rows += new
         header |= dict.fromkeys(name for row in new for name in row)
         cells += sum(len(row) + 1 for row in new)

@@ -2,16 +2,22 @@
 
 Datumaro    {"categories": {"label": {"labels": [{"name": "cup"}]}}, "items": [{"annotations": [{"label_id": 0}]}]}
 FiftyOne    {"classes": ["cup", …], "labels": {"a": 0, "b": [{"label": 0, "bounding_box": [x, y, w, h]}]}}
-SageMaker   {"source-ref": "s3://…/a.jpg", "job": {"annotations": […]}, "job-metadata": {"class-map": {"0": "cup"}}}
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from tfserve.training.dataset import coco
+from tfserve.training.dataset.box_files import Sides, around, around_bits
+from tfserve.training.dataset.layouts.polygons import BadShape, check_size, run_lengths
 
 FILE, LABEL, BOXES = "file", "label", "boxes"
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
+_OF_IMAGES = ("label", "caption")
+"""Datumaro's types of annotations that are not of an object."""
 
 Record = dict[str, Any]
 
@@ -23,60 +29,100 @@ def records(content: Mapping[str, Any]) -> list[Record] | None:
         names = [str(_of(each, "name")) for each in _list(_of(categories.get("label"), "labels"))]
         return [_datumaro(each, names) for each in items if isinstance(each, dict)]
     classes, labels = content.get("classes"), content.get("labels")
-    if isinstance(labels, dict) and isinstance(classes, list) and all(isinstance(each, str) for each in classes):
-        return [_fiftyone(file, value, classes) for file, value in labels.items()]
-    return None
-
-
-def ground_truth(record: Record) -> list[Record] | None:
-    """A row for each box in a line of SageMaker's manifest. None for another format."""
-    if not isinstance(file := record.get("source-ref"), str):
+    if not (labels and isinstance(labels, dict) and isinstance(classes, list)):
         return None
-    for name, value in record.items():
-        names = _of(record.get(f"{name}-metadata"), "class-map")
-        if isinstance(_of(value, "annotations"), list) and isinstance(names, dict):
-            boxes = [each for each in value["annotations"] if isinstance(each, dict)]
-            named = [each | {LABEL: names.get(str(each.get("class_id")), "")} for each in boxes]
-            return [{FILE: file} | each for each in named or [{}]]
-    return None
+    is_fiftyone = all(isinstance(each, str) for each in classes) and all(
+        _is_of_fiftyone(value, classes) for value in labels.values()
+    )
+    return [_fiftyone(file, value, classes) for file, value in labels.items()] if is_fiftyone else None
 
 
-def _datumaro(item: Record, names: list[str]) -> Record:
+def _datumaro(item: Record, names: Sequence[str]) -> Record:
     path = _of(item.get("image"), "path")
     found: Record = {FILE: path if isinstance(path, str) and path else item.get("id")}
-    boxes = []
-    for each in _list(item.get("annotations")):
-        label = {LABEL: _named(_of(each, "label_id"), names)}
-        if _of(each, "type") == "label":
-            found |= label
-        elif _of(each, "type") == "bbox":
-            boxes.append(label | {"bbox": _of(each, "bbox")})
-    return found | {BOXES: boxes}
+    given = [each for each in _list(item.get("annotations")) if isinstance(each, dict)]
+    labels = [_named(each.get("label_id"), names) for each in given if each.get("type") == "label"]
+    if labels:
+        found[LABEL] = labels if len(labels) > 1 else labels[0]
+    objects: dict[object, list[Record]] = {}
+    for number, each in enumerate(given):
+        if each.get("type") not in _OF_IMAGES:
+            group = each.get("group")
+            objects.setdefault((str(group), str(each.get("label_id"))) if group else number, []).append(each)
+    return found | {BOXES: [box for group in objects.values() for box in _boxes_of(group, names)]}
 
 
-def _fiftyone(file: str, value: Any, names: list[str]) -> Record:
+def _boxes_of(group: Sequence[Record], names: Sequence[str]) -> Iterator[Record]:
+    """The boxes of an object, or the one around its polygons and masks. Others become a text, which is reported."""
+    label = {LABEL: _named(group[0].get("label_id"), names)}
+    boxes = [each for each in group if each.get("type") == "bbox"]
+    for each in boxes:
+        yield label | {"bbox": each.get("bbox")}
+    if boxes:
+        return
+    sides = [found for each in group if (found := _sides(each)) is not None]
+    if sides:
+        corners = [side for x, y, width, height in sides for side in (x, y, x + width, y + height)]
+        yield label | {"bbox": list(around(corners))}
+    else:
+        yield label | {"bbox": f"{str(group[0].get('type'))[:20]} instead of a box"}
+
+
+def _sides(shape: Record) -> Sides | None:
+    """Of the box around a polygon, an ellipse (the corners around it) or a mask as run lengths."""
+    points, rle = shape.get("points"), shape.get("rle")
+    if shape.get("type") in ("polygon", "ellipse") and isinstance(points, list):
+        is_whole = len(points) >= 4 and len(points) % 2 == 0 and all(map(coco.is_number, points))
+        return around([float(point) for point in points]) if is_whole else None
+    if shape.get("type") == "mask" and isinstance(rle, dict):
+        with contextlib.suppress(BadShape, KeyError, TypeError, ValueError):
+            height, width = rle["size"]
+            return around_bits(run_lengths(rle, check_size(width, height)))
+    return None
+
+
+def _is_of_fiftyone(value: Any, classes: Sequence[str]) -> bool:
+    """Nothing, the number of a class, or objects with boxes. Other JSON with these two names has names of classes."""
+    if isinstance(value, list):
+        has_boxes = not value or any("bounding_box" in each for each in value if isinstance(each, dict))
+        return has_boxes and all(isinstance(each, dict) for each in value)
+    if isinstance(value, str) and value in classes:
+        return False
+    number = _whole(value)
+    return value is None or (number is not None and number < len(classes))
+
+
+def _fiftyone(file: str, value: Any, names: Sequence[str]) -> Record:
     """Sides are shares of the image."""
     if not isinstance(value, list):
         return {FILE: file, LABEL: _named(value, names)}
     return {FILE: file, BOXES: list(_corners(value, names))}
 
 
-def _corners(given: list[Any], names: list[str]) -> Iterator[Record]:
+def _corners(given: list[Any], names: Sequence[str]) -> Iterator[Record]:
     for each in given:
         sides = _of(each, "bounding_box")
         label = {LABEL: _named(_of(each, "label"), names)}
-        if isinstance(sides, list) and len(sides) == 4 and all(isinstance(side, (int, float)) for side in sides):
+        if isinstance(sides, list) and len(sides) == 4 and all(map(coco.is_number, sides)):
             x, y, width, height = sides
             yield label | dict(zip(_CORNERS, (x, y, x + width, y + height), strict=True))
         else:
             yield label | dict.fromkeys(_CORNERS, str(sides)[:40])
 
 
-def _named(number: Any, names: list[str]) -> str:
-    """The name of a class, or its number if it has no name."""
-    if isinstance(number, int) and 0 <= number < len(names):
-        return names[number]
-    return "" if number is None else str(number)
+def _named(number: Any, names: Sequence[str]) -> str:
+    """The name of a class; empty for a number without a name, so that it is reported."""
+    whole = _whole(number)
+    return names[whole] if whole is not None and whole < len(names) else ""
+
+
+def _whole(value: Any) -> int | None:
+    """0 or more, also as text or as 1.0."""
+    if isinstance(value, str):
+        return int(value) if value.isascii() and value.isdigit() and len(value) < 9 else None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
+        return None
+    return int(value) if value == value // 1 else None
 
 
 def _of(value: Any, name: str) -> Any:

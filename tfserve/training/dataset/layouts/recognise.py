@@ -17,6 +17,7 @@ from tfserve.training.dataset.layouts import (
     coco_masks,
     file_names,
     foreign,
+    job_remarks,
     labelled_tables,
     labelme,
     mask_pairs,
@@ -91,8 +92,7 @@ def _found(search: Search, find: Callable[[], T | None], accepted: str) -> T | N
         search.layout = ""
         search.problems.append(
             f"The layout of {search.project} was not recognised. Found: {what_is_there(search)}."
-            f"{search.hint}{foreign.hint(search)} Accepted:"
-            f" {accepted}."
+            f"{search.hint}{foreign.hint(search)}{program_folders.hint(search)} Accepted: {accepted}."
         )
     return found
 
@@ -111,6 +111,8 @@ def _classified(search: Search, groups: str) -> Classified | None:
         lambda: _by_names(search, index, found),
     )
     files = attempts.first_usable(search, [LayoutReader(read, _usable_files) for read in readers])
+    if files is not None and any(table.has_labels for table in found):
+        job_remarks.report(search, has_boxes=False)
     return None if files is None else Classified(files, columns)
 
 
@@ -140,6 +142,9 @@ def _in_tables(search: Search, index: ImageIndex, found: Sequence[tables.LabelTa
 
 def _at_the_top(search: Search, index: ImageIndex, found: Sequence[tables.LabelTable]) -> list[Labelled] | None:
     base = class_folders.wrapped(search)
+    if inner := program_folders.only_described(search, base):
+        search.remarks.append(f"The classes are the folders in {search.name(inner)}/. Those next to it were ignored.")
+        base = inner
     if not class_folders.looks_like_classes(search, base):
         search.hint = labelled_tables.hint(search, found) or class_folders.hint(search, base)
         return None
