@@ -310,7 +310,7 @@ class Pages:
             "settings": context.settings,
             "audit": context.audit,
             "failed_attempts": authenticator.failed_attempts,
-            "password_checks": PasswordChecks(),
+            "password_checks": PasswordChecks(context.audit),
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

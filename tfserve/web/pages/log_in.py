@@ -25,7 +25,7 @@ from tfserve.ipc.messages import CheckPasswordLink, SetPassword
 from tfserve.web.access.audit_log import OK
 from tfserve.web.access.authentication import DOCS
 from tfserve.web.access.password_checks import PasswordChecks
-from tfserve.web.database_reads import read
+from tfserve.web.database_reads import read, read_here
 from tfserve.web.pages.middleware import error_page, refused
 from tfserve.web.pages.sessions import principal_of
 
@@ -79,22 +79,20 @@ class LogInRequired:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 async def log_in(request: ASGIRequest) -> HttpResponseBase:
-    """Checks name and password. A failure is logged and slowed down, like a refused token."""
+    """Checks name and password. A failure is logged, and after some of them the next log-in has to wait."""
     next_path = _safe(request, request.POST.get("next") or request.GET.get("next") or "/")
     if request.method != "POST":
         return await _form(request, next_path=next_path)
     name, password = request.POST.get("username", ""), request.POST.get("password", "")
     checks: PasswordChecks = request.scope["password_checks"]
     try:
-        async with checks.attempt():
-            user = await checks.run(lambda: read(lambda: authenticate(request, username=name, password=password)))
-            if user is None:
-                await request.scope["failed_attempts"].note("wrong password")
-                return await _form(request, next_path=next_path, problem="Wrong user name or password.", status=401)
+        user = await checks.run(lambda: read_here(lambda: authenticate(request, username=name, password=password)))
     except Overloaded as error:
         response = await _form(request, next_path=next_path, problem=error.message, status=429)
         response.headers["Retry-After"] = "5"
         return response
+    if user is None:
+        return await _form(request, next_path=next_path, problem="Wrong user name or password.", status=401)
     await read(login, request, user, BACKEND)
     request.scope["audit"].write("log_in", OK, who=name)
     return HttpResponseRedirect(next_path)
