@@ -24,6 +24,7 @@ from tfserve.errors import Forbidden, Overloaded
 from tfserve.ipc.messages import CheckPasswordLink, SetPassword
 from tfserve.web.access.audit_log import OK
 from tfserve.web.access.authentication import DOCS
+from tfserve.web.access.lasting_requests import LASTING
 from tfserve.web.access.password_checks import PasswordChecks
 from tfserve.web.database_reads import read, read_here
 from tfserve.web.pages.middleware import error_page, refused
@@ -60,7 +61,7 @@ class LogInRequired:
         self._get_response = get_response
         markcoroutinefunction(self)
 
-    async def __call__(self, request: HttpRequest) -> HttpResponseBase:
+    async def __call__(self, request: ASGIRequest) -> HttpResponseBase:
         if request.path in OPEN:
             return await self._get_response(request)
         principal = PRINCIPAL.get()
@@ -70,6 +71,8 @@ class LogInRequired:
                 return await _form(request, next_path=request.get_full_path(), status=401)
             principal = found
             PRINCIPAL.set(found)
+            if LASTING in request.scope:
+                request.scope[LASTING].require_sender()
         try:
             principal.require(Scope.ADMIN)  # pages show everything of all workspaces
         except Forbidden as error:
