@@ -27,7 +27,8 @@ from tfserve.web.access.authentication import DOCS
 from tfserve.web.access.lasting_requests import LASTING
 from tfserve.web.access.password_checks import PasswordChecks
 from tfserve.web.database_reads import read, read_here
-from tfserve.web.pages.middleware import error_page, refused
+from tfserve.web.http.responses import error_headers, status_of
+from tfserve.web.pages.middleware import error_page, keep_error, refused
 from tfserve.web.pages.sessions import principal_of
 
 Respond = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
@@ -91,8 +92,10 @@ async def log_in(request: ASGIRequest) -> HttpResponseBase:
     try:
         user = await checks.run(lambda: read_here(lambda: authenticate(request, username=name, password=password)))
     except Overloaded as error:
-        response = await _form(request, next_path=next_path, problem=error.message, status=429)
-        response.headers["Retry-After"] = "5"
+        keep_error(request, error)
+        response = await _form(request, next_path=next_path, problem=error.message, status=status_of(error))
+        for header, value in error_headers(error):
+            response.headers[header.decode()] = value.decode()
         return response
     if user is None:
         return await _form(request, next_path=next_path, problem="Wrong user name or password.", status=401)
