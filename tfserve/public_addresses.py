@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
@@ -9,6 +10,7 @@ NAT64 = IPv6Network("64:ff9b::/96")
 """Translates IPv6 to IPv4: the last four bytes are the actual destination."""
 GLOBAL_UNICAST = IPv6Network("2000::/3")
 
+_NUMBERS = re.compile(r"[0-9a-fx.]+", re.ASCII | re.IGNORECASE)
 Address = IPv4Address | IPv6Address
 
 
@@ -18,9 +20,11 @@ def literal(host: str) -> Address | None:
         return ip_address(host.strip("[]"))
     except ValueError:
         pass
+    if not _NUMBERS.fullmatch(host):
+        return None
     try:
         return IPv4Address(socket.inet_aton(host))
-    except (OSError, UnicodeEncodeError):
+    except OSError:
         return None
 
 

@@ -178,6 +178,11 @@ def test_trailers_are_no_headers(server: Server) -> None:
     assert answer.startswith(b"HTTP/1.1 200")
 
 
+def test_space_around_a_transfer_coding_means_nothing(server: Server) -> None:
+    head = IN_CHUNKS.replace(b"chunked", b"Chunked  ")
+    assert talk_until_closed(server, head + b"\r\n2\r\n{}\r\n0\r\n\r\n").startswith(b"HTTP/1.1 200")
+
+
 def test_a_transfer_coding_that_is_not_removed_is_refused(server: Server) -> None:
     head = IN_CHUNKS.replace(b"chunked", b"gzip, chunked")
     answer = talk_until_closed(server, head + b"\r\n2\r\n{}\r\n0\r\n\r\n")

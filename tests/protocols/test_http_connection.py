@@ -13,8 +13,8 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tfserve.config import Settings
-from tfserve.web.http.bodies import read_body
-from tfserve.web.http.protocol import CONNECTION
+from tfserve.web.http.bodies import ClientGone, read_body
+from tfserve.web.http.connection import CONNECTION
 from tfserve.web.http.response_bytes import CLOSE
 from tfserve.web.http.responses import send_json
 from tfserve.web.http.server import make_server
@@ -40,7 +40,10 @@ class App:
             await receive()
             await send({"type": "lifespan.shutdown.complete"})
             return
-        body = await read_body(scope, receive, SETTINGS)
+        try:
+            body = await read_body(scope, receive, SETTINGS)
+        except ClientGone:
+            return
         scope[CONNECTION].on_lost = self.left.set
         self.begun.set()
         await self.go_on.wait()
@@ -175,3 +178,66 @@ def test_a_client_that_is_still_sending_gets_the_whole_response() -> None:
             await closed(writer)
 
     asyncio.run(scenario())
+
+
+# --- requests that are refused before they are read
+
+
+def all_received(data: bytes, app: App, caplog: pytest.LogCaptureFixture) -> bytes:
+    """What a client gets until the connection is closed. Nothing is logged as an error of the server."""
+
+    async def scenario() -> bytes:
+        async with serving(app) as connect:
+            reader, writer = await connect()
+            writer.write(data)
+            if data.startswith(REQUEST):
+                await app.begun.wait()
+            received = b""
+            with contextlib.suppress(ConnectionResetError):  # for what the server has not read
+                received = await asyncio.wait_for(reader.read(), 20)
+            app.go_on.set()
+            await closed(writer)
+            return received
+
+    received = asyncio.run(scenario())
+    assert [each.getMessage() for each in caplog.records if each.levelname == "ERROR"] == []
+    return received
+
+
+@pytest.mark.parametrize("end", [b"\r\n\r\nhi", b""], ids=["whole", "without an end"])
+@pytest.mark.parametrize("size", [70_000, 120_000, 500_000])
+def test_a_head_that_is_too_large_is_431_however_it_arrives(
+    caplog: pytest.LogCaptureFixture, size: int, end: bytes
+) -> None:
+    start, more = REQUEST.removesuffix(b"\r\n\r\nhi"), b"x" * size
+    # without an end, the piece in which a head begins does not count
+    received = all_received(start + b"\r\nX: " + more + (end or b"x" * 300_000), App(), caplog)
+    assert received.startswith(b"HTTP/1.1 431 ")
+    assert received.count(b"HTTP/1.1") == 1
+    assert b"more than 65536 bytes" in received
+
+
+def test_many_small_requests_in_one_piece_are_no_large_head(caplog: pytest.LogCaptureFixture) -> None:
+    app, count = App(), 3000
+    app.go_on.set()
+    last = REQUEST.replace(b"Host", b"Connection: close\r\nHost")
+    received = all_received(last.join([REQUEST * count, b""]), app, caplog)
+    assert received.count(b"HTTP/1.1 200 ") == count + 1
+
+
+@pytest.mark.parametrize("junk", [b"zz\r\n" + b"x" * 120_000, b"2\r\nhi\r\n" + b"\0" * 180_000])
+def test_a_broken_body_is_refused_once(caplog: pytest.LogCaptureFixture, junk: bytes) -> None:
+    head = REQUEST.removesuffix(b"\r\n\r\nhi").replace(b"Content-Length: 2", b"Transfer-Encoding: chunked")
+    received = all_received(head + b"\r\n\r\n" + junk, App(), caplog)
+    assert received.startswith(b"HTTP/1.1 400 ")
+    assert received.count(b"HTTP/1.1") == 1
+    assert sum("Invalid HTTP request" in each.getMessage() for each in caplog.records) <= 2, "uvicorn's line, and ours"
+
+
+@pytest.mark.parametrize("junk", [b"GET / HTTP/1.1\r\nX: " + b"x" * 400_000, b"\0\0\0"])
+def test_a_refusal_is_never_taken_for_the_response_to_an_earlier_request(
+    caplog: pytest.LogCaptureFixture, junk: bytes
+) -> None:
+    app = App()
+    assert all_received(REQUEST + junk, app, caplog) == b""
+    assert app.left.is_set()

@@ -16,7 +16,7 @@ from tfserve.web.access import lasting_requests
 from tfserve.web.access.audit_log import AuditLog
 from tfserve.web.access.authenticator import Authenticator, TokenEnded
 from tfserve.web.access.lasting_requests import SESSION_VALID_S, LastingRequest, LastingSessions
-from tfserve.web.http.protocol import CONNECTION
+from tfserve.web.http.connection import CONNECTION
 
 START: Message = {"type": "http.response.start", "status": 200, "headers": []}
 PIECE: Message = {"type": "http.response.body", "body": b"x", "more_body": True}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tfserve.errors import Invalid
-from tfserve.public_addresses import is_public
+from tfserve.public_addresses import is_public, literal
 from tfserve.remote_files.fetching import FetchLimits, NoRoom, RemoteNotFound, RemoteTooLarge, fetch
 from tfserve.remote_files.public_https import PublicResolver
 from tfserve.remote_sources import RemoteSource, SourceNotAllowed, SourceNotPublic, allowed_source, is_remote, parse
@@ -124,3 +124,13 @@ def test_a_folder_keeps_its_structure_and_limits_hold(monkeypatch: pytest.Monkey
             fetch(source, ALLOWED, folder, limits)
     with pytest.raises(RemoteNotFound):
         fetch(RemoteSource("s3", "bucket", "/nothing"), ALLOWED, tmp_path, FetchLimits(7, 7))
+
+
+@pytest.mark.parametrize("host", ["a\0b", "127.0.0.1 x", "127.0.0.1\n", "١٢٧.0.0.1", "example.org", ""])
+def test_what_is_no_address_is_a_name(host: str) -> None:
+    assert literal(host) is None
+
+
+@pytest.mark.parametrize("host", ["2130706433", "0x7f.1", "127.1", "0X7F000001"])
+def test_other_notations_of_addresses_are_understood(host: str) -> None:
+    assert str(literal(host)) == "127.0.0.1"

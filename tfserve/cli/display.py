@@ -35,7 +35,7 @@ def show_done(as_json: bool, sentence: str, **facts: Any) -> None:
 def showing_each_done(as_json: bool, fact: str) -> Iterator[Callable[[str, str], None]]:
     """For a command that does the same to several things. It gets a function for the name and the sentence of each.
 
-    The JSON is one document also if an error ends the command: it then has the things before it.
+    The JSON is one document with a list, also of one thing. If an error ends the command, it has those before it.
     """
     names: list[str] = []
 
@@ -47,7 +47,7 @@ def showing_each_done(as_json: bool, fact: str) -> Iterator[Callable[[str, str],
     try:
         yield note_done
     finally:
-        if as_json and names:
+        if as_json:
             show_json({fact: names})
 
 

@@ -47,7 +47,7 @@ class TokenStore:
     def is_elsewhere(self) -> bool:
         """Whether the options or the environment name another server than that of the local data folder."""
         if self.has_folder:
-            return self.target.server is not None and not self._is_local()
+            return self.target.server is not None and (self.target.token is not None or not self._is_local())
         if self.target.server is not None:
             return True
         return self.target.token is not None or (self.target.is_named and not self._is_local())

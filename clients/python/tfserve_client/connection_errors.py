@@ -9,6 +9,7 @@ import httpx
 CA_HINT = (
     "Name the CA that signed it, or the certificate itself if it signed itself: ca_file (--ca-file, TFSERVE_CA_FILE)."
 )
+TIME_HINT = "Renew it, or set the clock of this machine right."
 NAME_HINT = "Use a name or an address that the certificate has."
 CLIENT_HINT = (
     "The server requires a certificate of the client: certificate"
@@ -17,12 +18,16 @@ CLIENT_HINT = (
 HTTP_HINT = "The server seems not to use TLS: its address begins with http:// then."
 HTTPS_HINT = "If the server uses TLS, its address begins with https://."
 
+_WRONG_TIME = {9, 10}
+"""OpenSSL's codes for certificates that are not valid yet, or not any more."""
+_UNKNOWN_SIGNER = {18, 19, 20, 21}
+
 
 def hint_about(url: str, error: BaseException) -> str:
     """A sentence, or nothing if the error says enough."""
     found = _ssl_error(error)
     if isinstance(found, ssl.SSLCertVerificationError):
-        return NAME_HINT if "mismatch" in found.verify_message else CA_HINT
+        return _hint_about_certificate(found)
     text = str(found or error).lower()
     if "certificate_required" in text or "certificate required" in text:
         return CLIENT_HINT
@@ -35,6 +40,14 @@ def hint_about(url: str, error: BaseException) -> str:
     ):
         return HTTPS_HINT
     return ""
+
+
+def _hint_about_certificate(error: ssl.SSLCertVerificationError) -> str:
+    if "mismatch" in error.verify_message:
+        return NAME_HINT
+    if error.verify_code in _UNKNOWN_SIGNER:
+        return CA_HINT
+    return TIME_HINT if error.verify_code in _WRONG_TIME else ""
 
 
 def _ssl_error(error: BaseException | None) -> ssl.SSLError | None:

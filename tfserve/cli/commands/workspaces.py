@@ -88,14 +88,14 @@ def destroy(target: Target, names: tuple[str, ...], every: bool, yes: bool) -> i
         raise click.UsageError("Name the workspaces to destroy, or give --all.")
     if every and not yes and not click.confirm("Destroy all workspaces with their jobs, files and models?"):
         return 1
-    with target.client() as client:
+    with target.client() as client, showing_each_done(target.as_json, "destroyed") as note_done:
         if every:
+            names = tuple(client.get_workspace())
             client.destroy_workspace()
-            show_done(target.as_json, "all workspaces are destroyed", destroyed="all")
-        with showing_each_done(target.as_json, "destroyed") as note_done:
-            for name in names:
+        for name in names:
+            if not every:
                 client.destroy_workspace(name)
-                note_done(name, f"{name} is destroyed")
+            note_done(name, f"{name} is destroyed")
     return 0
 
 

@@ -11,7 +11,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from tfserve.errors import DatabaseUnavailable
 from tfserve.web.access.authenticator import TokenEnded
-from tfserve.web.http.protocol import CONNECTION
+from tfserve.web.http.connection import CONNECTION, HIDDEN_CONNECTION
 from tfserve.web.http.responses import CHECK_SENDER
 
 log = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ class LastingRequest:
         log.info(
             "%s %r ended in the middle of its response: its token or session has ended", self._scope["method"], path
         )
-        connection: Any = self._scope.get(CONNECTION)
+        connection: Any = self._scope.get(CONNECTION) or self._scope.get(HIDDEN_CONNECTION)
         if connection is not None:
             connection.transport.close()
 

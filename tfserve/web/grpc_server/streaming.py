@@ -10,6 +10,7 @@ from typing import Any
 from tfserve.errors import Invalid
 from tfserve.web import rpc
 from tfserve.web.access.authenticator import TokenEnded
+from tfserve.web.access.token_limits import TooManyPerSecond
 from tfserve.web.grpc_server import statuses
 from tfserve.web.grpc_server.calls import GrpcCall
 from tfserve.web.grpc_server.edge import Edge
@@ -60,7 +61,7 @@ class StreamingCall(GrpcCall):
         while True:
             while (message := self._next()) is not None:
                 if not is_first:  # the first one was admitted with the call
-                    self.admit_another()
+                    await self._admit_another()
                 is_first = False
                 yield await self.read(message[PREFIX_BYTES:], message[0])
             if self.is_remote_closed:
@@ -71,6 +72,14 @@ class StreamingCall(GrpcCall):
             self._owed = 0
             self._waiter = self._loop.create_future()
             await self._waiter
+
+    async def _admit_another(self) -> None:
+        """A message above the limit of the token waits, and flow control makes the client wait too."""
+        while True:
+            try:
+                return self.admit_another()
+            except TooManyPerSecond as error:
+                await asyncio.sleep(1 / error.detail["limit"])
 
     def _next(self) -> bytes | None:
         """The next message with its prefix; None as long as it is not complete."""

@@ -13,8 +13,8 @@ from tfserve.config import Settings
 from tfserve.errors import Invalid, TimedOut, TooLarge
 from tfserve.web.http.access_log import CURRENT
 from tfserve.web.http.body_collector import BodyCollector
+from tfserve.web.http.connection import CONNECTION, HttpConnection
 from tfserve.web.http.offload import LARGE_BYTES
-from tfserve.web.http.protocol import CONNECTION, HttpConnection
 
 THREAD_FROM_BYTES = 1024
 """Larger pieces are decompressed in a thread."""

@@ -102,7 +102,7 @@ class Guard:
                 origin = value
             elif name == b"sec-fetch-site":
                 site = value
-            elif name == b"transfer-encoding" and value.lower() != b"chunked":
+            elif name == b"transfer-encoding" and value.strip(b" \t").lower() != b"chunked":
                 given = value.decode("latin-1")
                 raise Invalid(f"Transfer-Encoding {given!r} is not supported; use chunked, and Content-Encoding: gzip.")
         host = host or b""

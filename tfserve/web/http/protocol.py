@@ -7,12 +7,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from tfserve.web.http.body_collector import BodyCollector
+from tfserve.web.http.connection import CONNECTION
 from tfserve.web.http.exchange import KEEP_ALIVE, MAX_BODY_BYTES, UNUSUAL, Exchange, FastApp, RequestHead
 from tfserve.web.http.known_head import KnownHead
 from tfserve.web.http.lingering import LingeringTransport
@@ -23,43 +24,15 @@ from tfserve.web.http.timer_wheel import TimerWheel
 log = logging.getLogger(__name__)
 
 MAX_HEAD_BYTES = 64 * 1024
+HEAD_TOO_LARGE = (
+    b"431 Request Header Fields Too Large",
+    f"The address and the headers of the request have more than {MAX_HEAD_BYTES} bytes.",
+)
 MAX_FRAMING_BYTES = 64 * 1024
 """What may arrive of a body in chunks without being part of it: sizes, extensions of chunks, and trailers."""
 MAX_ONE_PIECE = 64 * 1024
 ARRIVAL_S = 1.0
 """After this time, a body that is still arriving takes the path through ASGI, which has the limits for slow ones."""
-
-CONNECTION = "tfserve.connection"
-"""The key of the `HttpConnection` in a scope."""
-
-
-class HttpConnection(Protocol):
-    """The connection of a request, for the application that responds.
-
-    `on_lost` is called when the client closes the connection. An application that sets it must reset it after the
-    response.
-    """
-
-    on_lost: Callable[[], object] | None
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether the client closed the connection before it got the last response."""
-
-    def whole_body(self, scope: Scope) -> bytes | None:
-        """The body of this request if it has already arrived completely, otherwise None."""
-
-    def collect(self, scope: Scope, limit: int) -> BodyCollector | None:
-        """Collects the body of this request, up to `limit` bytes. None if it must be read with `receive`.
-
-        uvicorn pauses after each 64 KiB until the application has received them, which costs more than the data.
-        """
-
-    def respond(self, scope: Scope, status: int, headers: Sequence[Header], content: bytes) -> bool:
-        """Sends a complete response in one write. False if it must be sent with `send`.
-
-        uvicorn uses a system call and a packet each for headers and body, which takes a sixth of a prediction's time.
-        """
 
 
 def protocol_class(header_timeout_s: float, fast: FastApp | None) -> type[HttpToolsProtocol]:
@@ -87,7 +60,10 @@ class HttpProtocol(HttpToolsProtocol):
     _collector: BodyCollector | None = None
     _deadline: asyncio.TimerHandle | None = None
     _in_head = True
+    _piece_bytes = 0
     _head_bytes = 0
+    """Of a head, what has arrived after the piece that it begins in."""
+    _refusal: tuple[bytes, str] | None = None
     _framing_bytes = 0
     """What has arrived since the last piece of a body."""
     _idle_since: float | None = None
@@ -163,35 +139,53 @@ class HttpProtocol(HttpToolsProtocol):
         if known is not None and known.begins(data) and self._repeats(known, data):
             return
         was_between, self._begun = self._is_between, 0
+        self._piece_bytes = len(data)
+        self._head_bytes += len(data)
         self._framing_bytes += len(data)
         super().data_received(data)
+        if self.transport.is_closing():
+            return
         if was_between and self._is_between and self._begun == 1:
             self._remember(data)
         if self._in_head:  # rare: most headers arrive in one piece
             if self._deadline is None:
                 self._start_deadline()
-            self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
-                text = f"The address and the headers of the request have more than {MAX_HEAD_BYTES} bytes."
-                self._refuse(b"431 Request Header Fields Too Large", text)
+                self._refusal = HEAD_TOO_LARGE
+                self.send_400_response("")
         elif self._framing_bytes > MAX_FRAMING_BYTES and not self._is_between:
             self.send_400_response(f"A body in chunks has more than {MAX_FRAMING_BYTES} bytes that are not part of it.")
         elif self._pieces is not None and self._arriving_slot is None:
             self._arriving_slot = self.arriving.add(self, ARRIVAL_S)
 
     def send_400_response(self, msg: str) -> None:
-        """Malformed requests get an id too, so that they can be found in the log."""
-        self._refuse(b"400 Bad Request", msg)
+        """Ends the connection, with a response unless the client is waiting for that of an earlier request.
 
-    def _refuse(self, status: bytes, msg: str) -> None:
+        Malformed requests get an id too, so that they can be found in the log.
+        """
         self._drop_arriving()
-        self._in_head = self._is_between = False  # what follows may be a body
-        request_id, text = fresh_id(), msg.encode("ascii")
-        log.warning("%s [request %s]", msg, request_id.decode())
+        is_head, self._in_head, self._is_between = self._in_head, False, False  # what follows may be a body
+        status, text = self._refusal or (b"400 Bad Request", msg)
+        request_id, content = fresh_id(), text.encode("ascii")
+        log.warning("%s [request %s]", text, request_id.decode())
+        if not self._gets_refusal(is_head=is_head):
+            self._lingering.abort()
+            return
         head = b"HTTP/1.1 %b\r\nx-request-id: %b\r\nx-content-type-options: nosniff\r\n" % (status, request_id)
         rest = b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
-        self.transport.write(head + rest % (len(text), text))
+        self.transport.write(head + rest % (len(content), content))
         self.transport.close()
+
+    def _gets_refusal(self, *, is_head: bool) -> bool:
+        """Whether the next response that the client expects is that of the refused request."""
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
+            return True
+        if is_head or self.pipeline or cycle.response_started:
+            return False
+        cycle.disconnected = True  # so that the application, which may have read a part of the body, sends nothing
+        cycle.message_event.set()
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._in_head = False
@@ -223,11 +217,18 @@ class HttpProtocol(HttpToolsProtocol):
         self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
+        if self._head_bytes + self._piece_bytes > MAX_HEAD_BYTES and self._head_size() > MAX_HEAD_BYTES:
+            self._refusal = HEAD_TOO_LARGE
+            raise OverflowError  # ends the parser, so that uvicorn calls `send_400_response`
         self._in_head = False
+        self._framing_bytes = 0
         if self._deadline is not None:
             self._stop_deadline()
         if not self._begin_fast():
             self._begin_asgi()
+
+    def _head_size(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
 
     def on_body(self, body: bytes) -> None:
         self._framing_bytes = 0

@@ -11,7 +11,7 @@ from starlette.types import Scope, Send
 from tfserve.errors import Internal, Invalid, Kind, TFserveError
 from tfserve.web.http.access_log import CURRENT
 from tfserve.web.http.bodies import BodyTooSlow
-from tfserve.web.http.protocol import CONNECTION, HttpConnection
+from tfserve.web.http.connection import CONNECTION, HttpConnection
 from tfserve.web.http.request_ids import HEADER, REQUEST_ID
 from tfserve.web.http.response_bytes import CLOSE, Header
 

@@ -13,7 +13,7 @@ from tfserve.ipc import predictions
 from tfserve.ipc.predictions import DEFAULT_URGENCY, Tensor
 from tfserve.tensors.specs import DEFAULT_SIGNATURE, Array, Signature
 from tfserve.web.http.bodies import ClientGone
-from tfserve.web.http.protocol import CONNECTION, HttpConnection
+from tfserve.web.http.connection import CONNECTION, HttpConnection
 
 
 class CallerGone(ClientGone):
