@@ -110,6 +110,10 @@ class OpenStream:
     def send(self) -> str:
         """The status of the stream after one more message."""
         self._messages.put(v2.ModelInferRequest(model_name="shop"))
+        return self.wait()
+
+    def wait(self) -> str:
+        """The status after the next response."""
         try:
             next(self._responses)
         except grpc.RpcError as error:
@@ -118,13 +122,13 @@ class OpenStream:
         return "OK"
 
 
-def test_a_stream_ends_with_its_token(guarded: Guarded) -> None:
+def test_a_stream_ends_with_its_token_also_without_a_message(guarded: Guarded) -> None:
     stream = OpenStream(guarded, guarded.token("streaming", "predict"))
     assert stream.send() == "OK"
     local = (guarded.server.data_dir / "local_token").read_text()
     url = f"{guarded.server.url}/tokens/streaming/revoke"
     assert httpx.post(url, headers={"X-API-Key": local}).status_code == 200
-    assert stream.send() == "UNAUTHENTICATED"
+    assert stream.wait() == "UNAUTHENTICATED"
 
 
 def test_messages_of_a_stream_above_the_limit_of_their_token_wait(guarded: Guarded) -> None:

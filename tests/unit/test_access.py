@@ -29,6 +29,7 @@ from tfserve.web.access.authenticator import Authenticator, TokenRefused
 from tfserve.web.access.failed_attempts import (
     FREE,
     MAX_DELAY_S,
+    MAX_RECORDS,
     MAX_WAITING_OF_ADDRESS,
     RECORD_ALL,
     FailedAttempts,
@@ -36,7 +37,7 @@ from tfserve.web.access.failed_attempts import (
     delay_after,
     network_of,
 )
-from tfserve.web.access.token_limits import TokenLimits, TooManyBytes, TooManyPerSecond
+from tfserve.web.access.token_limits import COUNTED_BYTES, TokenLimits, TooManyBytes, TooManyPerSecond
 
 
 def principal(*scopes: Scope, owner: str = "token:1") -> Principal:
@@ -143,6 +144,24 @@ def test_many_failures_do_not_fill_the_audit_log(tmp_path: Path) -> None:
     assert len(audit.last(1000)) == RECORD_ALL
 
 
+def test_failures_from_many_addresses_do_not_fill_the_audit_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tfserve.web.access.failed_attempts.RECORDS_S", 0.5)
+    audit = AuditLog(tmp_path / "audit.jsonl")
+
+    async def fail(times: int) -> None:
+        failures = FailedAttempts(audit)
+        for number in range(times):
+            ADDRESS.set(f"2001:db8:0:{number:x}::1")
+            failures.record("refused token", f"network {number}")
+        await asyncio.sleep(0.6)  # the summary follows at the end of the interval, on its own
+
+    asyncio.run(fail(1000))
+    last, *others = audit.last(2000)
+    assert (len(others), last.error, last.client) == (MAX_RECORDS, "900 more, from any address, are not recorded", "")
+
+
 @pytest.mark.parametrize(
     ("address", "network"),
     [
@@ -157,6 +176,15 @@ def test_an_ipv6_network_counts_as_one_client(address: str, network: str) -> Non
 def test_health_probes_are_not_limited_by_what_others_without_a_token_send() -> None:
     limits = TokenLimits(Settings(token_requests_per_s=1.0))
     assert [limits.begin(ANONYMOUS, 0) for _ in range(5)] == [0] * 5
+
+
+def test_large_bodies_without_a_token_are_limited_together_and_small_ones_are_not() -> None:
+    limits = TokenLimits(Settings(token_bytes_in_flight=100_000))
+    assert limits.begin(ANONYMOUS, 100_000) == 100_000
+    with pytest.raises(TooManyBytes):
+        limits.begin(ANONYMOUS, COUNTED_BYTES)
+    assert [limits.begin(ANONYMOUS, COUNTED_BYTES - 1) for _ in range(20)] == [0] * 20
+    assert limits.begin(principal(Scope.PREDICT), 100_000) == 100_000
 
 
 def test_a_server_starts_although_the_local_token_cannot_be_written(tmp_path: Path) -> None:

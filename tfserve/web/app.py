@@ -25,7 +25,7 @@ from tfserve import linux
 from tfserve.certificates import CertificateUnusable
 from tfserve.cluster.membership import Membership
 from tfserve.config import Settings, load
-from tfserve.errors import Forbidden, Internal, Invalid, NotFound, TFserveError, Unavailable, nearest
+from tfserve.errors import Forbidden, Internal, Invalid, Kind, NotFound, TFserveError, Unavailable, nearest
 from tfserve.ipc.connections import Connection
 from tfserve.ipc.messages import (
     AccessChanged,
@@ -53,7 +53,7 @@ from tfserve.web.http.guard import Guard
 from tfserve.web.http.members import MembersPort
 from tfserve.web.http.request_boundary import RequestBoundary
 from tfserve.web.http.request_ids import RequestIdFilter
-from tfserve.web.http.responses import MethodNotAllowed, error_counts, send_error
+from tfserve.web.http.responses import PAGE_ERROR, STATUS, MethodNotAllowed, error_counts, send_error
 from tfserve.web.http.server import GRACEFUL_S, make_server
 from tfserve.web.http.static_files import IMMUTABLE, Favicon, Static
 from tfserve.web.http.tls import new_loop
@@ -310,7 +310,7 @@ class Pages:
             "settings": context.settings,
             "audit": context.audit,
             "failed_attempts": authenticator.failed_attempts,
-            "password_checks": PasswordChecks(),
+            "password_checks": PasswordChecks(context.audit),
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -342,6 +342,8 @@ def _page_error(scope: Scope, status: int) -> TFserveError:
         return NotFound(f"There is no page {path!r}. GET /jobs/ lists jobs as JSON; POST / describes the API.")
     if status == 405:
         return MethodNotAllowed(f"{path!r} is a page. Use GET or HEAD.", "GET", "HEAD")
+    if status == STATUS[Kind.OVERLOADED] and PAGE_ERROR in scope:
+        return cast(TFserveError, scope[PAGE_ERROR])
     if status == 503:
         return Unavailable("This page is temporarily unavailable. Try again later.")
     return Internal() if status >= 500 else Invalid("Invalid page request.")

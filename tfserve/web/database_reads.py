@@ -21,10 +21,11 @@ T = TypeVar("T")
 
 async def read(query: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """What the query returns. A connection that has broken meanwhile is opened again, once."""
-    return await asyncio.to_thread(_query, lambda: query(*args, **kwargs))
+    return await asyncio.to_thread(read_here, lambda: query(*args, **kwargs))
 
 
-def _query(query: Callable[[], T]) -> T:
+def read_here(query: Callable[[], T]) -> T:
+    """As `read`, in the calling thread."""
     try:
         return _again_if_broken(query)
     except DatabaseError as error:

@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tfserve import __version__
-from tfserve.web.http.connection import CONNECTION
+from tfserve.web.http.connection import CONNECTION, HIDDEN_CONNECTION
 
 
 def traced(app: ASGIApp) -> ASGIApp:
@@ -32,7 +32,8 @@ def _without_shortcut(app: ASGIApp) -> ASGIApp:
     """Responses then go through `send`, where the span gets their status. They take a system call more."""
 
     async def respond(scope: Scope, receive: Receive, send: Send) -> None:
-        scope.pop(CONNECTION, None)
+        if CONNECTION in scope:
+            scope[HIDDEN_CONNECTION] = scope.pop(CONNECTION)
         await app(scope, receive, send)
 
     return respond

@@ -10,10 +10,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tfserve.access.principals import ADDRESS, ANONYMOUS, EVERYBODY, PRINCIPAL, Principal
 from tfserve.errors import Unauthenticated
-from tfserve.web.access.authenticator import Authenticator, TokenEnded, TokenMissing
-from tfserve.web.access.lasting_requests import LastingRequest
+from tfserve.web.access.authenticator import Authenticator, TokenMissing
+from tfserve.web.access.lasting_requests import LASTING, LastingRequest, LastingSessions
 from tfserve.web.access.token_limits import TokenLimits
-from tfserve.web.http.responses import CHECK_SENDER
 
 PUBLIC = ("/v2/health/", "/static/", "/favicon.ico")
 """Probes of orchestrators have no token, and the log-in page needs its style sheet."""
@@ -38,6 +37,7 @@ class Authentication:
         self._app = app
         self._pages = pages
         self._session_of = session_of
+        self._lasting_sessions = LastingSessions(session_of)
         self.limits = limits
         self._authenticator = authenticator
 
@@ -79,21 +79,34 @@ class Authentication:
                 return
         PRINCIPAL.set(principal)
         size = self.limits.begin(principal, length)
+        lasting = self._lasting(scope, receive, send, authorization, api_key)
         if principal is not ANONYMOUS:
-            lasting = LastingRequest(receive, send, lambda: self._check_again(scope, authorization, api_key))
-            receive, send, scope[CHECK_SENDER] = lasting.receive, lasting.send, lasting.check
+            lasting.require_sender()
         try:
-            await self._app(scope, receive, send)
+            await self._app(scope, lasting.receive, lasting.send)
         finally:
-            scope.pop(CHECK_SENDER, None)  # errors are sent in any case
+            lasting.over()
             if size:
                 self.limits.end(principal, size)
+
+    def _lasting(
+        self, scope: Scope, receive: Receive, send: Send, authorization: bytes | None, api_key: bytes | None
+    ) -> LastingRequest:
+        lasting = scope[LASTING] = LastingRequest(
+            scope,
+            receive,
+            send,
+            check=lambda: self._check_again(scope, authorization, api_key),
+            watch=lambda end: self._authenticator.watch(authorization, api_key, end),
+            unwatch=self._authenticator.unwatch,
+        )
+        return lasting
 
     async def _check_again(self, scope: Scope, authorization: bytes | None, api_key: bytes | None) -> None:
         if authorization is not None or api_key is not None:
             self._authenticator.check_again(authorization, api_key)
-        elif self._authenticator.is_required and await self._session_of(scope) is None:
-            raise TokenEnded("The session has ended while this request was running. Log in again.")
+        elif self._authenticator.is_required:
+            await self._lasting_sessions.check(scope)
 
     @property
     def is_required(self) -> bool:

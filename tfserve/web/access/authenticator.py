@@ -54,11 +54,16 @@ class Authenticator:
         self._known: dict[bytes, _Known] = {}
         self._report_use = report_use
         self._used: dict[int, float] = {}
+        self._watched: dict[Callable[[], None], bytes] = {}
 
     def apply(self, rules: AccessRules) -> None:
         """From now on, exactly these tokens are accepted."""
         self.is_required = rules.is_required
         self._known = {known.digest: known for rule in rules.tokens for known in _known(rule)}
+        if self.is_required:
+            for end in [end for end, digest in self._watched.items() if digest not in self._known]:
+                self.unwatch(end)
+                end()
 
     def principal(self, authorization: bytes | None, api_key: bytes | None) -> Principal | None:
         """The sender of a request with these headers; None without credentials. Raises `TokenRefused`."""
@@ -84,6 +89,23 @@ class Authenticator:
             self.principal(authorization, api_key)
         except TokenRefused:
             raise TokenEnded from None
+
+    def watch(self, authorization: bytes | None, api_key: bytes | None, end: Callable[[], None]) -> None:
+        """Calls `end` once the token in these headers is revoked, at once if it already is, until `unwatch`.
+
+        Not when it expires: what may be sent then calls `check_again`.
+        """
+        try:
+            secret = _secret(authorization, api_key)
+            self.principal(authorization, api_key)
+        except TokenRefused:
+            end()
+            return
+        if secret is not None:
+            self._watched[end] = secrets.digest(secret)
+
+    def unwatch(self, end: Callable[[], None]) -> None:
+        self._watched.pop(end, None)
 
     def _note_use(self, token_id: int, now: float) -> None:
         if not self._used:

@@ -47,7 +47,8 @@ class TokenLimits:
 
         Raises `Overloaded`.
         """
-        # All who have no token share one principal: one of them must not use up what the probes of health need.
+        # Requests without a token share one principal: one client must not use up what the probes of health need.
+        # Their bytes are limited together nevertheless, to limit the memory. Probes and log-ins are too small to count.
         if self._per_second and principal is not ANONYMOUS:
             self._take(principal)
         size = UNKNOWN_LENGTH if length is None else length

@@ -9,6 +9,7 @@ from typing import Any
 
 from tfserve.errors import Invalid
 from tfserve.web import rpc
+from tfserve.web.access.authenticator import TokenEnded
 from tfserve.web.access.token_limits import TooManyPerSecond
 from tfserve.web.grpc_server import statuses
 from tfserve.web.grpc_server.calls import GrpcCall
@@ -24,13 +25,14 @@ _HEADERS = statuses.RESPONSE_HEAD
 class StreamingCall(GrpcCall):
     """Begins at once. A client that sends faster than the method reads has to wait at the end of its window."""
 
-    __slots__ = ("_answers", "_buffer", "_owed", "_waiter")
+    __slots__ = ("_answers", "_buffer", "_is_revoked", "_owed", "_waiter")
 
     def __init__(
         self, connection: Outgoing, stream_id: int, head: CallHead, edge: Edge, answers: rpc.StreamMethod
     ) -> None:
         super().__init__(connection, stream_id, head, edge)
         self._answers = answers
+        self._is_revoked = False
         self._buffer = bytearray()
         #: what has arrived since the client was last allowed to send more
         self._owed = 0
@@ -95,11 +97,30 @@ class StreamingCall(GrpcCall):
 
     async def run(self) -> None:
         await self.admit(0)
+        metadata = self.head.metadata
+        credentials = metadata.get(b"authorization"), metadata.get(b"x-api-key")
+        self._edge.authenticator.watch(*credentials, self._end_with_token)
         async with aclosing(self._answers.answer(self._requests(), self)) as answers:
             async for each in answers:
                 self._send(each.SerializeToString())
                 await self.drained()
         self.end(statuses.ok(self.request_id))
+
+    def _end_with_token(self) -> None:
+        """The token was revoked. Without this, a stream would last until its next message."""
+        self._is_revoked = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def _cancelled(self) -> None:
+        if self._is_revoked:
+            self._fail(TokenEnded())
+        else:
+            super()._cancelled()
+
+    def _leave(self) -> None:
+        self._edge.authenticator.unwatch(self._end_with_token)
+        super()._leave()
 
     def _send(self, response: bytes) -> None:
         headers = head(len(_HEADERS), HEADERS, END_HEADERS, self.id) + _HEADERS if self.unsent is None else b""

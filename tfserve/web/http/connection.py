@@ -12,6 +12,8 @@ from tfserve.web.http.response_bytes import Header
 
 CONNECTION = "tfserve.connection"
 """The key of the `HttpConnection` in a scope."""
+HIDDEN_CONNECTION = "tfserve.hidden_connection"
+"""The key instead, if every response has to go through `send`. The connection may only be closed then."""
 
 
 class HttpConnection(Protocol):

@@ -83,8 +83,8 @@ class RequestBoundary:
         counted = _CountedMessages(started.entry, receive, send)
         try:
             await self._respond(scope, counted.receive, counted.send, request_id)
-        except Exception:
-            started.entry.error = str(Kind.INTERNAL)
+        except Exception as error:
+            started.entry.error = str(error.kind if isinstance(error, TFserveError) else Kind.INTERNAL)
             raise
         finally:
             end_entry(access_log, started)

@@ -45,6 +45,9 @@ WARNINGS = "tfserve.warnings"
 ORIGIN_HEADERS = "tfserve.origin_headers"
 """The key of a scope for headers of its response that the `send` of the application adds otherwise."""
 
+PAGE_ERROR = "tfserve.page_error"
+"""The key of the scope of a page for the error that it shows, for clients that get it as JSON instead."""
+
 CHECK_SENDER = "tfserve.check_sender"
 """The key of a scope for a coroutine function that raises an error if the sender may not get a response any more."""
 

@@ -24,9 +24,11 @@ from tfserve.errors import Forbidden, Overloaded
 from tfserve.ipc.messages import CheckPasswordLink, SetPassword
 from tfserve.web.access.audit_log import OK
 from tfserve.web.access.authentication import DOCS
+from tfserve.web.access.lasting_requests import LASTING
 from tfserve.web.access.password_checks import PasswordChecks
-from tfserve.web.database_reads import read
-from tfserve.web.pages.middleware import error_page, refused
+from tfserve.web.database_reads import read, read_here
+from tfserve.web.http.responses import error_headers, status_of
+from tfserve.web.pages.middleware import error_page, keep_error, refused
 from tfserve.web.pages.sessions import principal_of
 
 Respond = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
@@ -60,7 +62,7 @@ class LogInRequired:
         self._get_response = get_response
         markcoroutinefunction(self)
 
-    async def __call__(self, request: HttpRequest) -> HttpResponseBase:
+    async def __call__(self, request: ASGIRequest) -> HttpResponseBase:
         if request.path in OPEN:
             return await self._get_response(request)
         principal = PRINCIPAL.get()
@@ -70,6 +72,8 @@ class LogInRequired:
                 return await _form(request, next_path=request.get_full_path(), status=401)
             principal = found
             PRINCIPAL.set(found)
+            if LASTING in request.scope:
+                request.scope[LASTING].require_sender()
         try:
             principal.require(Scope.ADMIN)  # pages show everything of all workspaces
         except Forbidden as error:
@@ -79,22 +83,22 @@ class LogInRequired:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 async def log_in(request: ASGIRequest) -> HttpResponseBase:
-    """Checks name and password. A failure is logged and slowed down, like a refused token."""
+    """Checks name and password. A failure is logged, and after some of them the next log-in has to wait."""
     next_path = _safe(request, request.POST.get("next") or request.GET.get("next") or "/")
     if request.method != "POST":
         return await _form(request, next_path=next_path)
     name, password = request.POST.get("username", ""), request.POST.get("password", "")
     checks: PasswordChecks = request.scope["password_checks"]
     try:
-        async with checks.attempt():
-            user = await checks.run(lambda: read(lambda: authenticate(request, username=name, password=password)))
-            if user is None:
-                await request.scope["failed_attempts"].note("wrong password")
-                return await _form(request, next_path=next_path, problem="Wrong user name or password.", status=401)
+        user = await checks.run(lambda: read_here(lambda: authenticate(request, username=name, password=password)))
     except Overloaded as error:
-        response = await _form(request, next_path=next_path, problem=error.message, status=429)
-        response.headers["Retry-After"] = "5"
+        keep_error(request, error)
+        response = await _form(request, next_path=next_path, problem=error.message, status=status_of(error))
+        for header, value in error_headers(error):
+            response.headers[header.decode()] = value.decode()
         return response
+    if user is None:
+        return await _form(request, next_path=next_path, problem="Wrong user name or password.", status=401)
     await read(login, request, user, BACKEND)
     request.scope["audit"].write("log_in", OK, who=name)
     return HttpResponseRedirect(next_path)

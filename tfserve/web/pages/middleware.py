@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any, cast
 
 from asgiref.sync import markcoroutinefunction
+from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.http.response import HttpResponseBase
 from django.template.loader import render_to_string
 from django.utils.decorators import async_only_middleware
 
 from tfserve.errors import TFserveError, Unavailable
-from tfserve.web.http.responses import MethodNotAllowed, error_headers, status_of
+from tfserve.web.http.responses import PAGE_ERROR, MethodNotAllowed, error_headers, status_of
 
 Respond = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 
@@ -70,8 +72,16 @@ class ErrorPages:
             return await error_page(_not_allowed(request, response))
         return response
 
-    async def process_exception(self, _: HttpRequest, error: Exception) -> HttpResponse | None:
-        return await error_page(error) if isinstance(error, TFserveError) else None
+    async def process_exception(self, request: ASGIRequest, error: Exception) -> HttpResponse | None:
+        if not isinstance(error, TFserveError):
+            return None
+        keep_error(request, error)
+        return await error_page(error)
+
+
+def keep_error(request: ASGIRequest, error: TFserveError) -> None:
+    """For clients that get it as JSON instead of the page that shows it."""
+    cast(dict[str, Any], request.scope)[PAGE_ERROR] = error
 
 
 def refused(reason: str, *, is_temporary: bool = False, request: HttpRequest | None = None) -> str:
