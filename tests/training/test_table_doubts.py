@@ -149,6 +149,11 @@ def test_boxes_and_masks_without_a_part_are_left_out(tmp_path: Path) -> None:
     only(found.remarks, "2 of 8 images were left out because they are not listed with a part in pairs.csv")
 
 
+def test_classes_called_train_and_none_are_classes(tmp_path: Path) -> None:
+    rows = [f"{name},{('train', 'none')[n % 2]}" for n, name in enumerate(NAMES)]
+    assert counts(good(listed(tmp_path / "p", "", rows))) == {"none": 6, "train": 6}
+
+
 # --- masks
 
 
@@ -175,6 +180,13 @@ def test_columns_of_images_and_masks_are_those_that_name_them(tmp_path: Path, he
     found = good(masked(tmp_path / "p", header, rows), "segmentation")
     pairs = {Path(image.path).name: Path(image.mask).name for image in found.images if image.mask}
     assert pairs == {f"{n}.png": f"z{n}.png" for n in range(8)}
+
+
+def test_masks_most_of_which_are_missing_are_still_those_of_the_table(tmp_path: Path) -> None:
+    rows = [f"photos/{n}.png,drawn/{'z' if n < 3 else 'gone'}{n}.png" for n in range(8)]
+    found = examined(masked(tmp_path / "p", "image,mask", rows), "segmentation")
+    assert found.layout == "a table of images and masks: pairs.csv"
+    assert len([each for each in found.skipped if each.reason.startswith("missing: named in pairs.csv")]) == 5
 
 
 def test_a_table_goes_before_many_texts(tmp_path: Path) -> None:
@@ -217,12 +229,13 @@ def test_boxes_of_less_than_a_pixel_are_refused(tmp_path: Path) -> None:
     "row",
     [
         "{name},10,5,30,15,0.9{digit},cup", "{name},10,5,30,15,0.9{digit}", "{name},60,40,10,5,20,10,cup",
-        "TRAIN,{name},cup,0.1,0.1,,,0.5", "cup,10,5,20,10,{name},60",
+        "TRAIN,{name},cup,0.1,0.1,0.5,0.5", "cup,10,5,20,10,{name},60",
     ],
 )  # fmt: skip
 def test_rows_without_a_header_have_exactly_the_columns_of_a_known_form(tmp_path: Path, row: str) -> None:
     rows = [row.format(name=name, digit=n % 5) for n, name in enumerate(NAMES)]
-    only(found_boxes(boxed(tmp_path / "p", "", rows)).problems, "No boxes found")
+    problems = found_boxes(boxed(tmp_path / "p", "", rows)).problems
+    only(problems, "No boxes found", "boxes.csv has no header, and its columns are not those of a known form: add one.")
 
 
 # --- delimiters and quotes

@@ -77,6 +77,8 @@ def read(search: Search, index: ImageIndex) -> Annotations | None:
             if columns.other_file:
                 found.problems.append(tables.two_files(search.name(path), columns.other_file))
             _Table(search, path, columns, index, found, marked).add(cells, above)
+        elif cells and _has_unnamed_boxes(cells, index, path):
+            search.hint = f" {search.name(path)} has no header, and its columns are not those of a known form: add one."
     if not paths:
         return None
     found.layout = f"a table of boxes: {', '.join(map(search.name, paths[:5]))}"
@@ -169,6 +171,13 @@ def _columns(cells: Sequence[Sequence[str]], index: ImageIndex, path: Path) -> _
         rows = [list(row) for row in cells]
         return named and named._replace(other_file=tables.differing_columns(header, rows, index, path.parent, file))
     return next((columns for each in _WITHOUT_HEADERS if (columns := _columns_of(each, cells, file))), None)
+
+
+def _has_unnamed_boxes(cells: Sequence[Sequence[str]], index: ImageIndex, path: Path) -> bool:
+    """Whether a table without a header names images next to at least four numbers."""
+    header = [cell.strip() for cell in cells[0]]
+    file, has_header = tables.file_column(header, [list(row) for row in cells], index, path.parent)
+    return file >= 0 and not has_header and sum(_number(cell) is not None for cell in header) >= 4
 
 
 def _named_columns(header: Sequence[str], file: int) -> _Columns | None:

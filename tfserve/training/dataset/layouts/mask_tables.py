@@ -35,7 +35,7 @@ def find(search: Search, index: ImageIndex) -> list[MaskPair] | None:
 def _columns(cells: Sequence[Sequence[str]], index: ImageIndex, near: Path) -> tuple[int, int, int] | None:
     """The columns of the image, the mask and the split, -1 without one, by what their cells name."""
     names = [table_text.plain(name) for name in cells[0]]
-    fitting = tables.fitting_columns(cells[0], cells, index, near)
+    fitting = tables.fitting_columns(cells[0], cells, index, near, least=0.0)
     masks = [column for column in fitting if names[column] in MASK_HEADERS]
     masks = sorted(masks, key=lambda column: "mask" not in names[column])
     images = [column for column in fitting if names[column] in tables.FILE_HEADERS and column not in masks]

@@ -40,6 +40,8 @@ GROUP_HEADERS = words(
     "group groups group_id scene scene_id patient patient_id subject subject_id series series_id video video_id"
     " location sequence session site"
 )
+GOOGLE = ("", "unassigned")
+"""Words for no part, in lower case, in Google's tables, which have no header. Others may be classes."""
 NO_LABELS = frozenset({"NaN", "#N/A"})
 """What programs write into empty cells. Classes have other names."""
 PERHAPS_NO_LABELS = frozenset({"nan", "null", "n/a", "#n/a"})
@@ -214,12 +216,14 @@ def differing_columns(
     return ()
 
 
-def fitting_columns(header: Sequence[str], rows: Sequence[Sequence[str]], index: ImageIndex, near: Path) -> list[int]:
-    """The columns that name images in half as many rows as any other, the best one first."""
+def fitting_columns(
+    header: Sequence[str], rows: Sequence[Sequence[str]], index: ImageIndex, near: Path, *, least: float = 0.5
+) -> list[int]:
+    """The columns that name images, in at least this share of the rows in which any other does, the best one first."""
     sample = rows[1 : SAMPLE + 1]
     counts = {at: sum(_names_file(row, at, index, near) for row in sample) for at in range(len(header))}
     most = max(counts.values(), default=0)
-    fitting = [column for column, count in counts.items() if count and 2 * count >= most]
+    fitting = [column for column, count in counts.items() if count and count >= least * most]
     return sorted(fitting, key=lambda column: (_rank(header, rows, column), counts[column]), reverse=True)
 
 
@@ -239,8 +243,8 @@ def _names_file(row: Sequence[str], column: int, index: ImageIndex, near: Path) 
 
 
 def _has_suffix(rows: Sequence[Sequence[str]], column: int) -> bool:
-    """Whether the first row of a column has the name of an image: numbers of rows may look like names without one."""
-    return any(column < len(row) and row[column].strip().lower().endswith(image_reading.SUFFIXES) for row in rows[1:2])
+    """Whether a column has names of images with their suffix: numbers of rows may look like names without one."""
+    return _names_images(rows, column)
 
 
 def number_column(header: Sequence[str], rows: Sequence[Sequence[str]], index: ImageIndex) -> int:
@@ -285,7 +289,8 @@ def _split_column(table: LabelTable, others: Sequence[int]) -> int:
     """By its header if most rows have a part; without a header, or with one of labels, only if all rows do."""
     cells = {column: [table.cell(row, column) for row in table.rows] for column in others}
     if not table.header:
-        return next((column for column in others if _are_parts(cells[column])), -1)
+        known = [column for column in others if all(part_of(cell) or cell.lower() in GOOGLE for cell in cells[column])]
+        return next((column for column in known if any(map(part_of, cells[column]))), -1)
     names = {column: plain(table.header[column]) for column in others if column < len(table.header)}
     for column in (column for column in names if names[column] in SPLIT_HEADERS):
         given = [cell for cell in cells[column] if not is_no_part(cell)]
