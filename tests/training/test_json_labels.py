@@ -11,7 +11,7 @@ import pytest
 from layout_projects import counts, examined, good, parts, pictures
 from test_examination import only
 
-from tfserve.training.dataset.layouts import json_boxes, json_records, tables
+from tfserve.training.dataset.layouts import json_boxes, json_records, table_text
 
 LABELS = {f"{number:03d}.png": ("Cat", "Big Dog")[number % 2] for number in range(8)}
 EXPECTED = {"Big Dog": 4, "Cat": 4}
@@ -96,9 +96,9 @@ def test_json_with_a_field_of_its_own_in_each_record_is_no_table(tmp_path: Path)
     """As a table it would have a cell for each record and each field."""
     path = tmp_path / "a.json"
     path.write_text(json.dumps({f"r{number}": {f"k{number}": 1} for number in range(20_000)}))
-    assert tables.rows(path) == []
+    assert table_text.rows(path) == []
     path.write_text(json.dumps([{f"k{number}": 1 for number in range(200_000)}] * 2))
-    assert tables.rows(path) == []
+    assert table_text.rows(path) == []
     path.write_text(json.dumps([{"boxes": [{"x": 1}] * 20_000} | {f"k{number}": 1 for number in range(20_000)}]))
     assert json_boxes.rows(path) == []
 

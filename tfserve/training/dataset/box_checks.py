@@ -18,6 +18,8 @@ from tfserve.training.dataset.layouts import upright
 MAX_WRONG_SHARE = 0.2
 MAX_EXAMPLES = 3
 FEW_OBJECTS = 10
+MIN_SIDE = 0.99
+"""Pixels of the smallest box, but for rounding."""
 SLACK = 2.0
 """Pixels by which a box may exceed the image without a remark, because programs round."""
 SIGN_OF_CORNERS = 0.1
@@ -96,14 +98,14 @@ class _Check:
             found.remarks.append(f"{count} of {self._entries} annotations were left out: {listed}.")
 
     def _box(self, raw: RawBox, marked: Marked, image: ImageFile) -> Box | None:
-        x, y, width, height = raw.sides
+        width, height = raw.sides[2:]
         if raw.category not in self._numbers:
             self._found.add_wrong("of an unknown class", raw.where)
             return None
         if width <= 0 or height <= 0:
             self._found.add_wrong("with zero or negative width or height", f"{raw.where}: {_written(raw)}")
             return None
-        left, top, right, bottom = self._in_pixels((x, y, x + width, y + height), marked, image)
+        left, top, right, bottom = self._in_pixels(raw, marked, image)
         inside = max(left, 0.0), max(top, 0.0), min(right, image.width), min(bottom, image.height)
         if inside[2] - inside[0] <= 0 or inside[3] - inside[1] <= 0:
             self._found.add_wrong(
@@ -111,28 +113,30 @@ class _Check:
                 f"{raw.where}: {_written(raw)} in {marked.file.name} with {image.width}x{image.height} pixels",
             )
             return None
+        if min(inside[2] - inside[0], inside[3] - inside[1]) < MIN_SIDE:
+            self._found.add_wrong("narrower or lower than a pixel", f"{raw.where}: {_written(raw)}")
+            return None
         if max(-left, -top, right - image.width, bottom - image.height) > SLACK:
             self._remark("boxes were clipped at the edge of their image", f"{raw.where}: {_written(raw)}")
         sides = [float(side) for side in inside]
         return Box(self._numbers[raw.category], sides[0], sides[1], sides[2], sides[3], raw.crowd)
 
-    def _in_pixels(
-        self, corners: tuple[float, float, float, float], marked: Marked, image: ImageFile
-    ) -> tuple[float, float, float, float]:
-        """The box in the upright image, from fractions or from pixels of the annotated size."""
-        left, top, right, bottom = corners
-        if self._found.is_relative:
+    def _in_pixels(self, raw: RawBox, marked: Marked, image: ImageFile) -> tuple[float, float, float, float]:
+        """The corners in the upright image, from fractions or from pixels of the annotated size."""
+        x, y, width, height = raw.sides
+        corners = left, top, right, bottom = x, y, x + width, y + height
+        if self._found.is_relative or raw.has_shares:
             return left * image.width, top * image.height, right * image.width, bottom * image.height
         if orientation := self._orientations.get(marked.file):
             return _turned(corners, (image.width, image.height), orientation)
         if marked.size is None or marked.size == (image.width, image.height):
             return corners
-        width, height = marked.size
+        annotated_width, annotated_height = marked.size
         self._remark(
             "images have another size than their annotations say; their boxes were scaled",
-            f"{marked.file.name} ({image.width}x{image.height}, annotated {width}x{height})",
+            f"{marked.file.name} ({image.width}x{image.height}, annotated {annotated_width}x{annotated_height})",
         )
-        across, down = image.width / width, image.height / height
+        across, down = image.width / annotated_width, image.height / annotated_height
         return left * across, top * down, right * across, bottom * down
 
     def _remark(self, what: str, where: str) -> None:
@@ -143,7 +147,7 @@ class _Check:
 
 def _wrong_format(found: Annotations, marked: Sequence[tuple[Marked, ImageFile]]) -> str | None:
     """A problem when all boxes are in fractions instead of pixels, the other way round, or corners instead of sizes."""
-    boxes = [(raw, marked_, image) for marked_, image in marked for raw in marked_.boxes]
+    boxes = [(raw, marked_, image) for marked_, image in marked for raw in marked_.boxes if not raw.has_shares]
     if not boxes:
         return None
     where = _examples([f"{raw.where}: {_written(raw)}" for raw, _, _ in boxes])
@@ -189,7 +193,8 @@ def _orientations(found: Annotations, marked: Sequence[tuple[Marked, ImageFile]]
     Where the size does not show it (a square image, one upside down, or none is stated), the boxes are taken as drawn
     on the upright image, or as those of the other rotated images were.
     """
-    may_be_rotated = [pair for pair in marked if pair[0].boxes and pair[0].file.suffix.lower() in EXIF_SUFFIXES]
+    in_pixels = [pair for pair in marked if any(not raw.has_shares for raw in pair[0].boxes)]
+    may_be_rotated = [pair for pair in in_pixels if pair[0].file.suffix.lower() in EXIF_SUFFIXES]
     sizes = {each.file: (image.width, image.height) for each, image in may_be_rotated}
     stated = {each.file: each.size or sizes[each.file] for each, _ in may_be_rotated if not found.is_relative}
     turned, _ = upright.orientations(stated, {file: (file, sizes[file]) for file in stated})

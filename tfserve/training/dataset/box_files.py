@@ -21,7 +21,8 @@ Sides = tuple[float, float, float, float]
 class RawBox(msgspec.Struct, frozen=True):
     """A box as read from a file: x, y, width and height. `category` is the name of its class, `where` names the entry.
 
-    `area` is COCO's field, if given. `crowd` marks regions that are used neither for training nor for measuring.
+    `has_shares`: sides are fractions of the image's width and height. `area` is COCO's field, if given. `crowd` marks
+    regions that are used neither for training nor for measuring.
     """
 
     category: str
@@ -29,6 +30,7 @@ class RawBox(msgspec.Struct, frozen=True):
     where: str
     crowd: bool = False
     area: float | None = None
+    has_shares: bool = False
 
 
 class Marked(msgspec.Struct):
@@ -41,7 +43,7 @@ class Marked(msgspec.Struct):
 
 
 class Annotations(msgspec.Struct):
-    """All that was read. `is_relative`: sides are fractions of the image's width and height.
+    """All that was read. `is_relative`: sides of all boxes are fractions of the image's width and height.
 
     `classes` has the number of each class by its name, None if it has none. `wrong` names the entries that could not be
     read, by what is wrong with them. `missing` are images that are annotated and not there.
@@ -55,6 +57,8 @@ class Annotations(msgspec.Struct):
     remarks: list[str] = msgspec.field(default_factory=list)
     wrong: dict[str, list[str]] = msgspec.field(default_factory=dict)
     missing: list[str] = msgspec.field(default_factory=list)
+    #: what images in no part of the split lack, if they are to be left out
+    without_part: str = ""
 
     def add_wrong(self, what: str, where: str) -> None:
         self.wrong.setdefault(what, []).append(where)

@@ -23,7 +23,7 @@ from tfserve.training.dataset.layouts import (
 )
 from tfserve.training.dataset.layouts.attempts import LayoutAttempt, LayoutReader
 from tfserve.training.dataset.layouts.image_index import ImageIndex
-from tfserve.training.dataset.layouts.parts import own_split
+from tfserve.training.dataset.layouts.parts import in_split, own_split
 from tfserve.training.dataset.search import Labelled, Search
 
 MIN_IMAGES = 4
@@ -116,6 +116,11 @@ def _about(other: LayoutAttempt[Annotations], chosen: Annotations) -> str:
 
 def _take_boxes(search: Search, found: Annotations) -> None:
     """Images with boxes, and the classes that have any."""
+    files = [Labelled(each.file, "", each.part) for each in found.marked]
+    if found.without_part:
+        files = in_split(search, files, found.without_part)
+        in_parts = {file.path for file in files}
+        found.marked = [each for each in found.marked if each.file in in_parts]
     used = {box.category for each in found.marked for box in each.boxes}
     if unused := [name for name in found.classes if name not in used]:
         found.remarks.append(f"Categories without boxes were left out: {', '.join(unused[:20])}.")
@@ -124,7 +129,7 @@ def _take_boxes(search: Search, found: Annotations) -> None:
     label_of, remarks = labels.distinct(names)
     search.labels = [label_of[name].strip() for name in names]
     search.remarks += remarks
-    files = own_split([Labelled(each.file, "", each.part) for each in found.marked])
+    files = own_split(files)
     images_of = {file.path: image for file, image in search.examine(files, [-1] * len(files))}
     kept = box_checks.examine(found, images_of, {name: number for number, name in enumerate(names)})
     if found.problems:

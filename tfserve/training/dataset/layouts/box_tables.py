@@ -15,13 +15,14 @@ from typing import NamedTuple
 import msgspec
 
 from tfserve.training.dataset.box_files import Annotations, Marked, RawBox, Sides, size_of
-from tfserve.training.dataset.layouts import class_codes, json_boxes, json_records, tables
+from tfserve.training.dataset.layouts import class_codes, json_boxes, json_records, table_text, tables
 from tfserve.training.dataset.layouts.image_index import ImageIndex
-from tfserve.training.dataset.layouts.parts import part_of, part_of_path
+from tfserve.training.dataset.layouts.parts import NO_FOLDER, part_of, part_of_path
+from tfserve.training.dataset.layouts.table_text import TableText
 from tfserve.training.dataset.search import Search, same_form, words
 
-SUFFIXES = (".csv", ".tsv")
-MAX_TABLES = 50
+MOST, MAX_SHARE = 0.99, 1.05
+"""If these many boxes of a table have no larger side, sides are shares of the image. Programs exceed 1 by a little."""
 OBJECT = "object"
 """The class of all boxes in a table without a column for it."""
 WRONG_SIDES = "rows without four finite numbers for their box"
@@ -52,6 +53,10 @@ class _Columns(NamedTuple):
     size: tuple[int, int] = (-1, -1)
     split: int = -1
     has_header: bool = True
+    #: of rows without a header, without empty cells at their end
+    widths: range = range(0)
+    #: the column of files and another, if they name different images
+    other_file: tuple[str, ...] = ()
 
 
 def read(search: Search, index: ImageIndex) -> Annotations | None:
@@ -59,13 +64,21 @@ def read(search: Search, index: ImageIndex) -> Annotations | None:
     found = Annotations("", is_relative=False)
     paths: list[Path] = []
     marked: dict[Path, Marked] = {}
-    for path in _files(search):
-        cells = json_boxes.rows(path) if path.suffix.lower() in json_records.SUFFIXES else tables.rows(path)
-        above = tables.titles(cells)
-        cells = cells[above:]
+    splits: list[str] = []
+    for path in tables.files(search):
+        is_json = path.suffix.lower() in json_records.SUFFIXES
+        text = TableText(json_boxes.rows(path)) if is_json else table_text.read(path)
+        above = table_text.titles(text.rows)
+        cells = text.rows[above:]
         if cells and (columns := _columns(cells, index, path)):
             paths.append(path)
+            splits += [search.name(path)] if columns.split >= 0 else []
+            found.remarks += text.remarks(search.name(path))
+            if columns.other_file:
+                found.problems.append(tables.two_files(search.name(path), columns.other_file))
             _Table(search, path, columns, index, found, marked).add(cells, above)
+        elif cells and _has_unnamed_boxes(cells, index, path):
+            search.hint = f" {search.name(path)} has no header, and its columns are not those of a known form: add one."
     if not paths:
         return None
     found.layout = f"a table of boxes: {', '.join(map(search.name, paths[:5]))}"
@@ -75,14 +88,11 @@ def read(search: Search, index: ImageIndex) -> Annotations | None:
         for each in found.marked:
             each.boxes = [msgspec.structs.replace(box, category=codes[box.category]) for box in each.boxes]
         boxes = [box for each in found.marked for box in each.boxes]
-    found.is_relative = bool(boxes) and all(max(map(abs, box.sides)) <= 1 for box in boxes)
+    found.remarks += index.remarks(", ".join(map(search.name, paths[:5])))
+    source = ", ".join(splits[:5])
+    found.without_part = f"not listed with a part in {source}" if splits else NO_FOLDER
     found.classes.update(dict.fromkeys(sorted({box.category for box in boxes})))
     return found
-
-
-def _files(search: Search) -> list[Path]:
-    lists = search.below(search.root, json_records.SUFFIXES, depth=2)
-    return search.below(search.root, SUFFIXES, depth=2)[:MAX_TABLES] + lists[:MAX_TABLES]
 
 
 class _Table:
@@ -96,6 +106,7 @@ class _Table:
         self._columns, self._index, self._found, self._marked = columns, index, found, marked
         self._missing: set[str] = set()
         self._by_number = False
+        self._boxes: list[tuple[Marked, RawBox]] = []
 
     def add(self, cells: Sequence[Sequence[str]], above: int) -> None:
         """`above` is the number of rows above these."""
@@ -106,6 +117,9 @@ class _Table:
         for number, row in enumerate(cells[first:], start=above + first + 1):
             if any(cell.strip() for cell in row):
                 self._add_row(row, tables.place(self._search, self._path, number))
+        has_shares = _are_shares([box.sides for _, box in self._boxes])
+        for each, box in self._boxes:
+            each.boxes.append(msgspec.structs.replace(box, has_shares=has_shares))
 
     def _add_row(self, row: Sequence[str], where: str) -> None:
         columns = self._columns
@@ -127,7 +141,7 @@ class _Table:
         elif not label:
             self._found.add_wrong("rows with a box and no class", where)
         else:
-            marked.boxes.append(RawBox(label, columns.to_sides(*numbers), where))
+            self._boxes.append((marked, RawBox(label, columns.to_sides(*numbers), where)))
 
     def _file_of(self, name: str) -> Path | None:
         file = self._index.find(name, self._path.parent) if name else None
@@ -153,12 +167,21 @@ def _columns(cells: Sequence[Sequence[str]], index: ImageIndex, path: Path) -> _
     if file < 0:
         return None
     if has_header:
-        return _named_columns(header, file)
+        named = _named_columns(header, file)
+        rows = [list(row) for row in cells]
+        return named and named._replace(other_file=tables.differing_columns(header, rows, index, path.parent, file))
     return next((columns for each in _WITHOUT_HEADERS if (columns := _columns_of(each, cells, file))), None)
 
 
+def _has_unnamed_boxes(cells: Sequence[Sequence[str]], index: ImageIndex, path: Path) -> bool:
+    """Whether a table without a header names images next to at least four numbers."""
+    header = [cell.strip() for cell in cells[0]]
+    file, has_header = tables.file_column(header, [list(row) for row in cells], index, path.parent)
+    return file >= 0 and not has_header and sum(_number(cell) is not None for cell in header) >= 4
+
+
 def _named_columns(header: Sequence[str], file: int) -> _Columns | None:
-    plain = [tables.plain(name) for name in header]
+    plain = [table_text.plain(name) for name in header]
     sides = _sides_columns(plain)
     if sides is None:
         return None
@@ -166,7 +189,7 @@ def _named_columns(header: Sequence[str], file: int) -> _Columns | None:
     free = [column for column in range(len(plain)) if column not in (file, *used)]
     label = min(
         (column for column in free if plain[column] in _LABEL),
-        key=lambda column: plain[column].endswith("id"), default=-1,
+        key=lambda column: (plain[column].endswith("id"), plain[column] == "name"), default=-1,
     )  # fmt: skip
     size = _first(plain, _IMAGE_WIDTH | _WIDTH, free), _first(plain, _IMAGE_HEIGHT | _HEIGHT, free)
     return _Columns(file, used, to_sides, label, size, _first(plain, tables.SPLIT_HEADERS, free))
@@ -189,13 +212,30 @@ def _sides_columns(plain: Sequence[str]) -> tuple[tuple[int, ...], _ToSides] | N
 
 
 def _columns_of(form: _Columns, cells: Sequence[Sequence[str]], file: int) -> _Columns | None:
-    """The form, if most rows with a box have four numbers and a class where it says. Others have no box."""
-    rows = [row for row in cells[: tables.SAMPLE] if any(_cell(row, column) for column in form.sides)]
+    """The form, if most rows with a box have as many cells, four numbers and a class. Others have no box."""
+    rows = [row for row in cells[: table_text.SAMPLE] if any(_cell(row, column) for column in form.sides)]
     fits = [
-        _numbers([_cell(row, column) for column in form.sides]) is not None and bool(_cell(row, form.label))
+        _filled(row) in form.widths
+        and _numbers([_cell(row, column) for column in form.sides]) is not None
+        and _may_be_class(_cell(row, form.label))
         for row in rows
     ]
-    return form if file == form.file and rows and sum(fits) >= len(rows) / 2 else None
+    return form if file == form.file and rows and sum(fits) > len(rows) / 2 else None
+
+
+def _filled(row: Sequence[str]) -> int:
+    """The number of cells up to the last one with something in it."""
+    return max((column + 1 for column, cell in enumerate(row) if cell.strip()), default=0)
+
+
+def _may_be_class(cell: str) -> bool:
+    """Not if it is a fraction, such as a score."""
+    return bool(cell) and (_number(cell) is None or cell.isdigit())
+
+
+def _are_shares(boxes: Sequence[Sides]) -> bool:
+    """Whether sides are shares of the image instead of pixels."""
+    return bool(boxes) and sum(max(map(abs, sides)) <= MAX_SHARE for sides in boxes) >= MOST * len(boxes)
 
 
 def _from_corners(left: float, top: float, right: float, bottom: float) -> Sides:
@@ -237,9 +277,9 @@ def _numbers(given: Sequence[str]) -> Sides | None:
 
 
 _WITHOUT_HEADERS = (
-    _Columns(0, (1, 2, 3, 4), _from_corners, 5, has_header=False),
-    _Columns(1, (3, 4, 7, 8), _from_corners, 2, split=0, has_header=False),
-    _Columns(5, (1, 2, 3, 4), _as_given, 0, size=(6, 7), has_header=False),
+    _Columns(0, (1, 2, 3, 4), _from_corners, 5, has_header=False, widths=range(6, 7)),
+    _Columns(1, (3, 4, 7, 8), _from_corners, 2, split=0, has_header=False, widths=range(9, 12)),
+    _Columns(5, (1, 2, 3, 4), _as_given, 0, size=(6, 7), has_header=False, widths=range(6, 9, 2)),
 )
 """Tables without a header: RetinaNet (image, left, top, right, bottom, class), Google AutoML (set, image, class, and
 two or four corners clockwise), makesense.ai (class, x, y, width, height, image, and the image's width and height)."""

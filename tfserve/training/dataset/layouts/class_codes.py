@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tfserve.training.dataset import image_reading, json_reading, text_reading
-from tfserve.training.dataset.layouts import tables as cells_of
+from tfserve.training.dataset.layouts import table_text as cells_of
 from tfserve.training.dataset.search import Search, same_form
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".json")

@@ -14,9 +14,11 @@ from tfserve.training.dataset.search import same_form
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 NO_NUMBER = -1
 MAX_DIGITS = 18
-_UPLOADED = re.compile(r"^(.*/)?[0-9a-f]{8}-(?=.)")
+_UPLOADED = re.compile(r"(?P<folder>.*/)?(?P<prefix>[0-9a-f]{8}-)(?P<name>[^/]+)")
 """What Label Studio puts before the names of files that were uploaded to it."""
-_LOCAL = "?d="
+_UPLOADS = re.compile(r"(.*/)?(data|media)/upload/[0-9]+/")
+"""Label Studio's folders of uploaded files."""
+_LOCAL = "/data/local-files/?d="
 """Before the path of a file that Label Studio reads from a folder."""
 
 
@@ -40,12 +42,33 @@ class ImageIndex:
             self._by_folded[parts[-1].casefold()].append(file)
             self._by_number[_number(PurePosixPath(parts[-1]).stem)].append(file)
         self._by_number.pop(NO_NUMBER, None)
+        self._has_prefixes = any(_UPLOADED.fullmatch(name) and not name[:8].isdigit() for name in self._by_name)
+        #: names in tables → the files that were found without what seems to be a prefix of Label Studio
+        self.without_prefix: dict[str, Path] = {}
 
     def find(self, name: str, near: Path | None = None) -> Path | None:
         """The matching file; None unless exactly one matches. `near` is the folder of the file that names it."""
         name = name.rpartition(_LOCAL)[2]
         found = self._find(name, near)
-        return self._find(_UPLOADED.sub("", name), near) if found is None and _UPLOADED.match(name) else found
+        return self._uploaded(name, near) if found is None else found
+
+    def _uploaded(self, name: str, near: Path | None) -> Path | None:
+        """The file that was uploaded to Label Studio, without its prefix there.
+
+        Elsewhere than in Label Studio's folders, eight digits may be a date, and a project whose files have such
+        prefixes means them.
+        """
+        match = _UPLOADED.fullmatch(_path_of_url(name.strip()).replace("\\", "/"))
+        if match is None or self._has_prefixes:
+            return None
+        folder, prefix, own = match.group("folder") or "", match.group("prefix"), match.group("name")
+        is_of_label_studio = _UPLOADS.fullmatch(folder) is not None
+        if not is_of_label_studio and prefix[:-1].isdigit():
+            return None
+        found = self._find(folder + own, near)
+        if found is not None and not is_of_label_studio:
+            self.without_prefix[name] = found
+        return found
 
     def _find(self, name: str, near: Path | None) -> Path | None:
         parts = _parts(same_form(_path_of_url(name.strip()).replace("\\", "/")))
@@ -59,6 +82,16 @@ class ImageIndex:
         if len(found) < 2:
             return found[0] if found else None
         return self._closest(found, parts, near)
+
+    def remarks(self, source: str) -> list[str]:
+        """What `source`, a table, should be checked for."""
+        if not self.without_prefix:
+            return []
+        name, file = next(iter(self.without_prefix.items()))
+        return [
+            f"{len(self.without_prefix)} names in {source} have a prefix as Label Studio writes it and were found"
+            f" without it, such as {name[:100]} ({self.relative(file)})."
+        ]
 
     def numbered(self, name: str) -> Path | None:
         """The only file whose name is this number, be it with zeros before it: spreadsheets drop them."""

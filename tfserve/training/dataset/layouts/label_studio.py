@@ -32,7 +32,7 @@ def rows(record: Record) -> list[Record] | None:
 def _file(data: Mapping[str, Any]) -> str:
     """The first text that looks like a path."""
     texts = [value for value in data.values() if isinstance(value, str)]
-    return next((text for text in texts if re.search(r"[/\\.]\w", text)), "").rpartition("?d=")[2]
+    return next((text for text in texts if re.search(r"[/\\.]\w", text)), "")
 
 
 def _objects(record: Record) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]] | None:

@@ -11,8 +11,9 @@ from pathlib import Path, PurePath
 from tfserve.training.dataset.labels import number_of
 from tfserve.training.dataset.layouts import class_codes
 from tfserve.training.dataset.layouts.image_index import ImageIndex
-from tfserve.training.dataset.layouts.parts import TEST, in_words, own_split, part_of, part_of_path
-from tfserve.training.dataset.layouts.tables import LabelTable, place, text_of
+from tfserve.training.dataset.layouts.parts import NO_FOLDER, TEST, in_split, in_words, own_split, part_of, part_of_path
+from tfserve.training.dataset.layouts.table_text import about_quotes, text_of
+from tfserve.training.dataset.layouts.tables import LabelTable, place, two_files
 from tfserve.training.dataset.search import UNLABELLED, Labelled, Search, same_form, sentence
 
 NAMES_FILES = (
@@ -52,10 +53,15 @@ def find(search: Search, tables: Sequence[LabelTable], index: ImageIndex) -> lis
     search.problems += sentence(f"{ONE_LABEL}. These have several", contradictions)
     search.problems += sentence(f"{ONE_LABEL}. These rows have several", read.several)
     files = _named(search, with_labels, _whole_numbers(list(read.files.values())))
-    if len({file.part for file in files} - {""}) > 1:
-        files = _in_split(search, files, [search.name(table.path) for table in with_labels])
-    files = own_split(files)
+    split = [search.name(table.path) for table in with_labels if table.split >= 0]
+    why = f"not listed with a part in {', '.join(split[:5])}" if split else NO_FOLDER
+    files = own_split(in_split(search, files, why))
     search.layout = _in_words(search, with_labels, files)
+    search.remarks += index.remarks(", ".join(search.name(table.path) for table in with_labels[:5]))
+    for table in with_labels:
+        search.remarks += about_quotes(search.name(table.path), table.open_quotes)
+        if table.other_file:
+            search.problems.append(two_files(search.name(table.path), table.other_file))
     search.remarks += sentence(
         f"{ONE_LABEL}, so these combinations of others are classes of their own", _combinations(files)
     )
@@ -87,20 +93,8 @@ def attach(
         for file in files
     ]
     is_split = len({part for part, _ in listed.values()} - {""}) > 1
-    return own_split(_in_split(search, files, names) if is_split else files)
-
-
-def _in_split(search: Search, files: Sequence[Labelled], names: Sequence[str]) -> list[Labelled]:
-    """The files without those that the split has in no part: they would be the only ones that choose the model."""
-    left_out = {file.path for file in files if not file.part}
     source = ", ".join(names[:5])
-    for path in sorted(left_out):
-        search.skip(path, f"not listed with a part in {source}")
-    if left_out:
-        search.remarks.append(
-            f"{len(left_out)} of {len(files)} images were left out because they are not listed with a part in {source}."
-        )
-    return [file for file in files if file.path not in left_out]
+    return own_split(in_split(search, files, f"not listed with a part in {source}") if is_split else files)
 
 
 def _lists(search: Search, index: ImageIndex) -> tuple[dict[Path, str], list[str]]:
@@ -156,8 +150,12 @@ def _part(table: LabelTable, row: list[str], file: PurePath) -> str:
     """By the column, else the table's own name or folder (train.csv, train/_classes.csv), else the image's folder."""
     if part := part_of(table.cell(row, table.split)):
         return part
-    own = part_of(table.path.stem) or part_of(table.path.stem.rpartition("_")[0]) or part_of(table.path.parent.name)
-    return own or part_of_path(file)
+    return _own_part(table) or part_of_path(file)
+
+
+def _own_part(table: LabelTable) -> str:
+    stem = table.path.stem
+    return part_of(stem) or part_of(stem.rpartition("_")[0]) or part_of(table.path.parent.name)
 
 
 # --- names of classes

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
 
-from tfserve.training.dataset import image_reading, text_reading
+from tfserve.training.dataset import image_reading
 from tfserve.training.dataset.labels import INFO_FILE
-from tfserve.training.dataset.layouts import json_records
+from tfserve.training.dataset.layouts import json_records, table_text
 from tfserve.training.dataset.layouts.image_index import ImageIndex
-from tfserve.training.dataset.layouts.parts import part_of
-from tfserve.training.dataset.search import Search, words
+from tfserve.training.dataset.layouts.parts import is_no_part, part_of
+from tfserve.training.dataset.layouts.table_text import SAMPLE, plain, titles
+from tfserve.training.dataset.search import Search, sentence, words
 
-SUFFIXES = (".csv", ".tsv", ".txt")
-MAX_BYTES = 64 * 1024 * 1024
+SUFFIXES = (".csv", ".tsv")
+TEXT_SUFFIXES = (".txt",)
 MAX_TABLES = 50
 MAX_NUMBERS = 20
 """More different numbers, in a column that is not called a label, are measurements."""
-SAMPLE = 200
-"""Rows by which the columns are recognised."""
-
 FILE_HEADERS = words(
     "file filename filenames file_name fname image images image_name imagename image_file image_path imagepath img"
     " img_name img_path img_file path paths filepath file_path filepaths image_id imageid id name picture photo url"
@@ -45,14 +40,14 @@ GROUP_HEADERS = words(
     "group groups group_id scene scene_id patient patient_id subject subject_id series series_id video video_id"
     " location sequence session site"
 )
+GOOGLE = ("", "unassigned")
+"""Words for no part, in lower case, in Google's tables, which have no header. Others may be classes."""
 NO_LABELS = frozenset({"NaN", "#N/A"})
 """What programs write into empty cells. Classes have other names."""
 PERHAPS_NO_LABELS = frozenset({"nan", "null", "n/a", "#n/a"})
 """In lower case: what programs write into empty cells if few rows have it, else the name of a class."""
 MAX_EMPTY = 0.05
 """From this share of the rows on, such a word is a class. A single row is never one."""
-MAX_SHORT = 0.2
-"""Share of the lines that may have fewer columns than the table: titles and incomplete rows."""
 SUBMISSION = "submission"
 """In the names of Kaggle's tables with images of the test set and placeholders for their labels."""
 
@@ -76,6 +71,10 @@ class LabelTable:
     empty: frozenset[str] = frozenset()
     #: rows above the header
     above: int = 0
+    #: the lines whose quotes do not match
+    open_quotes: tuple[int, ...] = ()
+    #: the column of files and another, as messages call them, if they name different images
+    other_file: tuple[str, ...] = ()
 
     @property
     def has_labels(self) -> bool:
@@ -100,16 +99,24 @@ class LabelTable:
 
 def read_all(search: Search, index: ImageIndex, groups: str = "auto") -> list[LabelTable]:
     """The tables in the root and in the folders two levels below that name at least one of its images."""
-    texts = [path for path in search.below(search.root, SUFFIXES, depth=2) if path.name.lower() != INFO_FILE]
-    lists = search.below(search.root, json_records.SUFFIXES, depth=2)
-    files = texts[:MAX_TABLES] + lists[:MAX_TABLES]  # there may be a JSON file for each image
-    found = [table for path in files if (table := _table(path, index, groups))]
+    found = [table for path in files(search, TEXT_SUFFIXES) if (table := _table(path, index, groups))]
     _drop_guessed_labels(found)
+    for table in found:
+        search.remarks += _about_split(search, table)
     submissions = [table for table in found if table.has_labels and SUBMISSION in table.path.stem.lower()]
     if any(table.has_labels and table not in submissions for table in found):
         for table in submissions:
             table.label, table.one_hot = -1, ()
             search.remarks.append(f"The labels in {search.name(table.path)} are placeholders and were not used.")
+    return found
+
+
+def files(search: Search, others: tuple[str, ...] = ()) -> list[Path]:
+    """What may be tables: those called so first, as there may be a text or a JSON file for each image."""
+    found: list[Path] = []
+    for suffixes in (SUFFIXES, others, json_records.SUFFIXES):
+        paths = search.below(search.root, suffixes, depth=2) if suffixes else []
+        found += [path for path in paths if path.name.lower() != INFO_FILE][:MAX_TABLES]
     return found
 
 
@@ -120,6 +127,25 @@ def _drop_guessed_labels(tables: Sequence[LabelTable]) -> None:
     for table in labelled:
         if names & LABEL_HEADERS and plain(table.header[table.label]) not in LABEL_HEADERS:
             table.label = -1
+
+
+def _about_split(search: Search, table: LabelTable) -> list[str]:
+    """Remarks about a column that was taken as the split, if it need not be one, or has other words."""
+    if table.split < 0 or not table.header:
+        return []
+    name, found = f"{search.name(table.path)}, column {table.header[table.split]!r}", []
+    if plain(table.header[table.split]) in UNCERTAIN_SPLIT_HEADERS:
+        found.append(f"{name}, was used as the split. Its name is also usual for labels: rename it if it has them.")
+    unknown = sorted({cell for row in table.rows if not _is_split(cell := table.cell(row, table.split))})
+    return found + sentence(f"{name}, has words other than train, validation and test", unknown)
+
+
+def two_files(table: str, columns: Sequence[str]) -> str:
+    """A problem with a table in which two columns may have the names of the files."""
+    return (
+        f"{table} names different images in the columns {columns[0]} and {columns[1]}. Keep the names of the files in"
+        " one column, called 'file'."
+    )
 
 
 def place(search: Search, path: Path, number: int) -> str:
@@ -134,9 +160,9 @@ def place(search: Search, path: Path, number: int) -> str:
 
 def _table(path: Path, index: ImageIndex, groups: str) -> LabelTable | None:
     """None for a file that does not name images of this project."""
-    cells = rows(path)
-    above = titles(cells)
-    cells = cells[above:]
+    text = table_text.read(path)
+    above = titles(text.rows)
+    cells = text.rows[above:]
     if len(cells) < 2 or len(cells[0]) < 2:
         return None
     header = [cell.strip() for cell in cells[0]]
@@ -147,14 +173,14 @@ def _table(path: Path, index: ImageIndex, groups: str) -> LabelTable | None:
     if file < 0:
         return None
     table = LabelTable(path, header if has_header else [], cells[1:] if has_header else cells, file, above=above)
+    table.open_quotes = text.open_quotes
     table.by_number = are_numbers([table.cell(row, file) for row in table.rows])
     width = max(map(len, table.rows[:SAMPLE]), default=0)
     if has_header:
         table.header += [""] * (width - len(table.header))
     others = [column for column in range(width) if column != file and not _is_row_number(table.header, column)]
-    table.split = _column(table, others, SPLIT_HEADERS, all_parts=True)
-    if table.split < 0:
-        table.split = _column(table, others, UNCERTAIN_SPLIT_HEADERS, all_parts=True)
+    table.other_file = differing_columns(header, cells, index, path.parent, file) if has_header else ()
+    table.split = _split_column(table, others)
     table.group = _column(table, others, frozenset({groups.lower()}), exact=True)
     if table.group < 0 and groups == "auto":
         table.group = _column(table, others, GROUP_HEADERS)
@@ -166,102 +192,66 @@ def _table(path: Path, index: ImageIndex, groups: str) -> LabelTable | None:
     return None if only_numbers and table.label >= 0 and not _repeats(table) else table
 
 
-def rows(path: Path) -> list[list[str]]:
-    """The cells of a table; empty for other files."""
-    if path.suffix.lower() in json_records.SUFFIXES:
-        return json_records.table(path, json_records.read(path))
-    text = text_of(path)
-    lines = text.splitlines()[:SAMPLE]
-    delimiter = delimiter_of(lines) or " "  # names may have blanks, so this comes last
-    if _width(lines, delimiter) < 2:
-        return []
-    quote = "'" if lines[0].strip().startswith("'") else '"'
-    cells = _cells(text, delimiter, quote)
-    if any(_has_swallowed(cell, delimiter, _width(lines, delimiter)) for row in cells for cell in row):
-        cells = [[cell.strip(quote) for cell in row] for row in _cells(text, delimiter, None)]
-    return [row for row in cells if row and not row[0].startswith("#")]
-
-
-def _cells(text: str, delimiter: str, quote: str | None) -> list[list[str]]:
-    """All rows; empty if this is not a table. Without a `quote`, quotes are ordinary characters."""
-    read = csv.reader(
-        io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, quotechar=quote,
-        quoting=csv.QUOTE_NONE if quote is None else csv.QUOTE_MINIMAL,
-    )  # fmt: skip
-    try:
-        return list(read)
-    except csv.Error:
-        return []
-
-
-def _has_swallowed(cell: str, delimiter: str, width: int) -> bool:
-    """Whether rows are in this cell, because a quote before them was never closed."""
-    inner = cell.splitlines()[1:] if "\n" in cell else []
-    return bool(inner) and all(line.count(delimiter) == width - 1 for line in inner if line.strip())
-
-
-def delimiter_of(lines: Sequence[str]) -> str:
-    """The one that makes the most columns of the lines; "" if they have none but blanks."""
-    widths = {each: _width(lines, each) for each in ",;\t|"}
-    best = max(widths, key=lambda each: widths[each])
-    return best if widths[best] >= 2 else ""
-
-
-def titles(cells: Sequence[Sequence[str]]) -> int:
-    """The number of rows before the header: titles, and `sep=;`, which Excel understands."""
-    return sum(1 for _ in takewhile(_is_title, cells))
-
-
-def _is_title(row: Sequence[str]) -> bool:
-    filled = [cell.strip().lower() for cell in row if cell.strip()]
-    return len(filled) < 2 and not any(cell.endswith(image_reading.SUFFIXES) for cell in filled)
-
-
-def _width(lines: Sequence[str], delimiter: str) -> int:
-    """The number of columns that nearly all lines have with this delimiter, or more; 0 if this is not a table."""
-    try:
-        widths = sorted(len(row) for row in csv.reader(lines, delimiter=delimiter, skipinitialspace=True) if row)
-    except csv.Error:
-        return 0
-    return widths[int(MAX_SHORT * len(widths))] if widths else 0
-
-
-def text_of(path: Path) -> str:
-    """The text of a file; "" if it has none."""
-    try:
-        if not path.is_file() or path.stat().st_size > MAX_BYTES:
-            return ""
-        return text_reading.read(path)
-    except (OSError, UnicodeDecodeError):
-        return ""
-
-
 def file_column(header: list[str], rows: list[list[str]], index: ImageIndex, near: Path) -> tuple[int, bool]:
     """The column with names of image files, and whether the first row is a header; -1 if there is no such column."""
-
-    def names_file(row: Sequence[str], column: int) -> bool:
-        return column < len(row) and bool(row[column].strip()) and index.find(row[column], near) is not None
-
+    best = fitting_columns(header, rows, index, near)
+    if best:
+        return best[0], not _names_file(rows[0], best[0], index, near)
     named = [column for column, name in enumerate(header) if plain(name) in FILE_HEADERS]
-    shares = {column: sum(names_file(row, column) for row in rows[1 : SAMPLE + 1]) for column in range(len(header))}
-    best = max(shares, key=lambda column: (shares[column], _has_suffix(rows, column), column in named))
-    if shares[best]:
-        return best, not names_file(rows[0], best)
     is_table = named and any(plain(name) in LABEL_HEADERS for name in header)
     return (named[0], True) if is_table and _names_images(rows, named[0]) else (-1, False)
 
 
+def differing_columns(
+    header: list[str], rows: list[list[str]], index: ImageIndex, near: Path, file: int
+) -> tuple[str, ...]:
+    """The headers of the column of files and of another that fits as well, and names other images; else empty."""
+    fitting = fitting_columns(header, rows, index, near)
+    rank = _rank(header, rows, file)
+    for column in fitting:
+        if column != file and fitting[0] == file and _rank(header, rows, column) == rank:
+            pairs = [(row[file], row[column]) for row in rows[1:] if len(row) > max(file, column)]
+            if any(len({found for name in pair if (found := index.find(name, near))}) > 1 for pair in pairs):
+                return repr(header[file]), repr(header[column])
+    return ()
+
+
+def fitting_columns(
+    header: Sequence[str], rows: Sequence[Sequence[str]], index: ImageIndex, near: Path, *, least: float = 0.5
+) -> list[int]:
+    """The columns that name images, in at least this share of the rows in which any other does, the best one first."""
+    sample = rows[1 : SAMPLE + 1]
+    counts = {at: sum(_names_file(row, at, index, near) for row in sample) for at in range(len(header))}
+    most = max(counts.values(), default=0)
+    fitting = [column for column, count in counts.items() if count and count >= least * most]
+    return sorted(fitting, key=lambda column: (_rank(header, rows, column), counts[column]), reverse=True)
+
+
+def _rank(header: Sequence[str], rows: Sequence[Sequence[str]], column: int) -> tuple[bool, int]:
+    """How likely a column has names of files, by its cells and its header: those called `id` often number the rows."""
+    return _has_suffix(rows, column), rank_of_header(plain(header[column]))
+
+
+def rank_of_header(name: str) -> int:
+    if name not in FILE_HEADERS:
+        return 0
+    return 1 if name in ("id", "name") else 2
+
+
+def _names_file(row: Sequence[str], column: int, index: ImageIndex, near: Path) -> bool:
+    return column < len(row) and bool(row[column].strip()) and index.find(row[column], near) is not None
+
+
 def _has_suffix(rows: Sequence[Sequence[str]], column: int) -> bool:
-    """Whether the first row of a column has the name of an image: numbers of rows may look like names without one."""
-    return any(column < len(row) and row[column].strip().lower().endswith(image_reading.SUFFIXES) for row in rows[1:2])
+    """Whether a column has names of images with their suffix: numbers of rows may look like names without one."""
+    return _names_images(rows, column)
 
 
 def number_column(header: Sequence[str], rows: Sequence[Sequence[str]], index: ImageIndex) -> int:
     """The column of a usual name for files whose numbers are names of images but for zeros before them; -1 without."""
-    for column, name in enumerate(header):
-        cells = (
-            [row[column] for row in rows[1 : SAMPLE + 1] if column < len(row)] if plain(name) in FILE_HEADERS else []
-        )
+    usual = [column for column, name in enumerate(header) if plain(name) in FILE_HEADERS]
+    for column in sorted(usual, key=lambda each: -rank_of_header(plain(header[each]))):
+        cells = [row[column] for row in rows[1 : SAMPLE + 1] if column < len(row)]
         if sum(index.numbered(cell) is not None for cell in cells) > len(cells) / 2:
             return column
     return -1
@@ -286,21 +276,40 @@ def _names_images(rows: Sequence[Sequence[str]], column: int) -> bool:
     return any(cell.endswith(image_reading.SUFFIXES) for cell in cells)
 
 
-def _column(
-    table: LabelTable, columns: Sequence[int], names: frozenset[str], *, all_parts: bool = False, exact: bool = False
-) -> int:
-    def fits(column: int) -> bool:
-        cells = {table.cell(row, column) for row in table.rows[:SAMPLE]} - {""}
-        return not all_parts or (bool(cells) and all(map(part_of, cells)))
-
+def _column(table: LabelTable, columns: Sequence[int], names: frozenset[str], *, exact: bool = False) -> int:
     for column in columns:
         name = table.header[column] if column < len(table.header) else ""
         known = name.lower() if exact else plain(name)
-        if known and known in names and fits(column):
+        if known and known in names:
             return column
-    if all_parts and not table.header:
-        return next((column for column in columns if fits(column)), -1)
     return -1
+
+
+def _split_column(table: LabelTable, others: Sequence[int]) -> int:
+    """By its header if most rows have a part; without a header, or with one of labels, only if all rows do."""
+    cells = {column: [table.cell(row, column) for row in table.rows] for column in others}
+    if not table.header:
+        known = [column for column in others if all(part_of(cell) or cell.lower() in GOOGLE for cell in cells[column])]
+        return next((column for column in known if any(map(part_of, cells[column]))), -1)
+    names = {column: plain(table.header[column]) for column in others if column < len(table.header)}
+    for column in (column for column in names if names[column] in SPLIT_HEADERS):
+        given = [cell for cell in cells[column] if not is_no_part(cell)]
+        if given and 2 * sum(bool(part_of(cell)) for cell in given) > len(given):
+            return column
+    with_labels = {column for column in names if names[column] in LABEL_HEADERS - UNCERTAIN_SPLIT_HEADERS}
+    for column in (column for column in names if names[column] in UNCERTAIN_SPLIT_HEADERS):
+        is_split = _are_parts(cells[column]) and len({part_of(cell) for cell in cells[column]} - {""}) > 1
+        if is_split and (with_labels or _label_column(table, [each for each in others if each != column]) >= 0):
+            return column
+    return -1
+
+
+def _are_parts(cells: Sequence[str]) -> bool:
+    return all(map(_is_split, cells)) and any(map(part_of, cells))
+
+
+def _is_split(cell: str) -> bool:
+    return bool(part_of(cell)) or is_no_part(cell)
 
 
 def _label_column(table: LabelTable, others: Sequence[int]) -> int:
@@ -356,8 +365,3 @@ def _number(cell: str) -> float | None:
 def _is_row_number(header: Sequence[str], column: int) -> bool:
     """Whether it is the column without a name that pandas writes first."""
     return column < len(header) and header[column].lower() in ("", "unnamed: 0", "index")
-
-
-def plain(header: str) -> str:
-    """The name of a column as it is compared: `Image Name` → `image_name`."""
-    return "_".join(header.strip().strip('"').lower().replace("-", " ").replace("_", " ").split())
