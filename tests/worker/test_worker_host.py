@@ -171,6 +171,56 @@ def test_a_script_can_trace_functions_as_debuggers_do(host: WorkerProcess, *, in
     assert {"call", "line", "return"} <= set(read(host, "a")["seen"])
 
 
+WITH_EXIT = """
+import atexit, runpy, sys
+class Exit:
+    def __init__(self): self.calls = []
+    def __call__(self, *what): self.calls.append(what[0].__name__ if what else "exit")
+    def reset(self): self.calls.clear()
+at_exit = Exit()
+sys.excepthook = at_exit
+atexit.register(at_exit)
+open("program.py", "w").write("import atexit; atexit.register(at_exit)")
+runpy.run_path("program.py", {"at_exit": at_exit}, "__main__")
+"""
+
+ENDLESS_EXIT = """
+at_exit.reset()
+atexit.register(at_exit)
+@atexit.register
+def endless():
+    open("in_exit", "w").close()
+    while True: pass
+"""
+
+FIND_EXIT = (
+    "import gc, weakref\nexits = [weakref.ref(each) for each in gc.get_objects() if type(each).__name__ == 'Exit']"
+)
+
+EXIT_IS_GONE = "import time\nwhile exits[0]() is not None:\n    gc.collect()\n    time.sleep(0.01)"
+
+
+def test_what_a_script_sets_for_its_exit_ends_with_its_job_or_workspace(host: WorkerProcess) -> None:
+    failing = start(host, "b", WITH_EXIT + (MEET + "1 / 0").format(me="b", other="a"))
+    other = MEET + "import sys\nis_own = sys.excepthook is sys.__excepthook__"
+    assert left_by(run(host, "a", other.format(me="a", other="b")))["is_own"]
+    assert host.wait(failing, ScriptEnded).state is JobState.FAILED
+    assert left_by(run(host, "b", "calls = at_exit.calls.copy()"))["calls"] == ["ZeroDivisionError", "exit", "exit"]
+    in_exit = host.folder / "b" / "in_exit"
+    cancelled = start(host, "b", ENDLESS_EXIT)
+    eventually(in_exit.exists)
+    host.interrupt(workspace="b")
+    assert host.wait(cancelled, ScriptEnded).state is JobState.CANCELLED
+    assert left_by(run(host, "b", "calls = at_exit.calls.copy()"))["calls"] == []
+    in_exit.unlink()
+    assert len(left_by(run(host, "a", FIND_EXIT))["exits"]) == 1
+    dropped = start(host, "b", ENDLESS_EXIT)
+    eventually(in_exit.exists)
+    host.ask(DropWorkspace(workspace="b"), Done)
+    assert host.wait(dropped, ScriptEnded).state is JobState.CANCELLED
+    left_by(run(host, "a", EXIT_IS_GONE))
+
+
 def test_dropping_a_workspace_forgets_it_and_ends_what_it_runs(host: WorkerProcess) -> None:
     run(host, "a", "x = 1")
     request = start(host, "a", "import time\nopen('begun', 'w').close()\nwhile True: time.sleep(0.001)")

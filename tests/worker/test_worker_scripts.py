@@ -112,6 +112,93 @@ def test_a_hook_for_exceptions_gets_that_of_its_own_job_only(shared: WorkerProce
     assert error_of(shared.run(script.replace("global seen", "raise KeyError") + "1 / 0")).type == "ZeroDivisionError"
 
 
+@pytest.mark.parametrize(
+    ("ending", "says"),
+    [
+        ("sys.exit(0)", ""),
+        ("sys.exit('a text')", "a text\n"),
+        ("raise KeyboardInterrupt", "Error in sys.excepthook:\n"),
+        ("del sys.stderr; raise ValueError", ""),
+    ],
+)
+def test_a_hook_that_exits_or_fails_leaves_the_error_to_the_job(shared: WorkerProcess, ending: str, says: str) -> None:
+    script = (
+        "import atexit, sys\nran = []\natexit.register(ran.append, 1)\n"
+        f"def hook(*_):\n    {ending}\nsys.excepthook = hook\n1 / 0"
+    )
+    failed = shared.run(script)
+    assert (failed.state, error_of(failed).type) == (JobState.FAILED, "ZeroDivisionError")
+    assert variables_of(failed)["ran"] == [1]
+    assert shared.stderr().startswith(says)
+    assert "ZeroDivisionError" not in shared.stderr()
+
+
+RAISING = """
+import atexit
+ran = []
+class Shy:
+    def __call__(self): raise ValueError
+    def __repr__(self): raise SystemExit
+@atexit.register
+def last(): ran.append("last")
+atexit.register(Shy())
+@atexit.register
+def interrupts(): raise KeyboardInterrupt
+@atexit.register
+def exits(): raise SystemExit(3)
+"""
+
+
+def test_nothing_that_an_exit_function_raises_counts_for_the_job(shared: WorkerProcess) -> None:
+    assert succeeded(shared.run(RAISING))["ran"] == ["last"]
+    assert "atexit callback: <function interrupts" in shared.stderr()
+    assert error_of(shared.run(RAISING + "1 / 0")).type == "ZeroDivisionError"
+    assert shared.read("ran") == {"ran": ["last"]}
+
+
+def test_an_interrupt_ends_an_exit_function_and_forgets_the_others(shared: WorkerProcess) -> None:
+    request = shared.start(
+        "import atexit, weakref\nran = []\nclass Held: pass\nheld = Held()\nheld_by = weakref.ref(held)\n"
+        "atexit.register(ran.append, held)\ndel held\n"
+        "@atexit.register\ndef endless():\n    open('started', 'w').close()\n    while True: pass\n"
+    )
+    eventually((shared.folder / "started").exists)
+    shared.interrupt()
+    assert shared.wait(request, ScriptEnded).state is JobState.CANCELLED
+    assert succeeded(shared.run("left = [ran, held_by() is None]"))["left"] == [[], True]
+
+
+def test_exit_functions_of_code_that_a_script_runs_are_its_own(shared: WorkerProcess, tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text("import atexit\natexit.register(seen.append, __name__)")
+    (tmp_path / "imported_for_exits.py").write_text(
+        "import atexit\natexit.register(print, 'not while the process goes on')"
+    )
+    script = (
+        f"import runpy, sys\nseen = []\nprogram = {str(tmp_path / 'program.py')!r}\n"
+        "for name in ('__main__', 'other'):\n    runpy.run_path(program, {'seen': seen}, name)\n"
+        "exec(open(program).read(), {'seen': seen, '__name__': 'executed'})\n"
+        f"sys.path.append({str(tmp_path)!r})\nimport imported_for_exits\nsys.path.pop()"
+    )
+    assert succeeded(shared.run(script))["seen"] == ["executed", "other", "__main__"]
+    assert succeeded(shared.run("pass"))["seen"] == ["executed", "other", "__main__"]
+    assert shared.stdout() == ""
+
+
+def test_a_library_can_unregister_what_a_script_has_registered(shared: WorkerProcess, tmp_path: Path) -> None:
+    (tmp_path / "closable.py").write_text(
+        "import atexit\nclosed = []\ndef close():\n    closed.append(1)\n    atexit.unregister(close)\n"
+    )
+    script = (
+        f"import atexit, sys\nsys.path.append({str(tmp_path)!r})\nimport closable\nsys.path.pop()\n"
+        "atexit.register(closable.close)\natexit.register(closable.close)\n"
+        "class Picky:\n    def __call__(self): closable.closed.append(2)\n"
+        "    def __eq__(self, other):\n        atexit.register(closable.closed.append, 3)\n        return False\n"
+        "atexit.register(Picky())\nclosable.close()"
+    )
+    succeeded(shared.run(script))
+    assert succeeded(shared.run("closed = closable.closed"))["closed"] == [1, 3, 2]
+
+
 def test_every_job_starts_in_the_folder_of_the_workspace(shared: WorkerProcess) -> None:
     shared.run("import os\nos.chdir('/')")
     assert succeeded(shared.run("here = os.getcwd()"))["here"] == str(shared.folder)

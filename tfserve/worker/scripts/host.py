@@ -27,6 +27,7 @@ from tfserve.ipc.messages import (
 from tfserve.worker import process_group
 from tfserve.worker.inbox import Inbox
 from tfserve.worker.scripts import children, class_sources, exits, per_session, script, sessions, spawning
+from tfserve.worker.scripts.exits import ExitFunctions
 from tfserve.worker.scripts.interrupts import Interrupts, ScriptThread
 from tfserve.worker.scripts.script import Script
 from tfserve.worker.scripts.script_session import ScriptSession
@@ -47,7 +48,7 @@ class HostRole:
         children.install()
         spawning.install(_current_script)
         class_sources.install()
-        exits.install()
+        exits.install(_current_exit_functions)
 
     def serve(self, inbox: Inbox) -> None:
         """Routes all messages in order, until `Stop`."""
@@ -125,10 +126,8 @@ class WorkspaceThread:
 class ThreadSession(ScriptSession):
     """A workspace that shares the process: made by its own thread, with its own `__main__`, streams and folder."""
 
-    _owns_process = False
-
     def __init__(self, workspace: str, interrupts: Interrupts, session: Session) -> None:
-        super().__init__(interrupts, ScriptThread(interrupts))
+        super().__init__(interrupts, ScriptThread(interrupts), session.exit_functions)
         self._workspace = workspace
         self._session = session
 
@@ -155,3 +154,8 @@ class ThreadSession(ScriptSession):
 def _current_script() -> Script | None:
     session = sessions.current()
     return None if session is None else session.script
+
+
+def _current_exit_functions() -> ExitFunctions | None:
+    session = sessions.current()
+    return None if session is None else session.exit_functions

@@ -117,6 +117,7 @@ _DELETED = object()
 
 class _Sys(types.ModuleType):
     argv = _Attribute("argv", sys.argv)
+    excepthook = _Attribute("excepthook", sys.excepthook)
 
 
 class _Main(types.ModuleType):

@@ -12,6 +12,7 @@ from tfserve.ipc.messages import JobState, RunScript, ScriptEnded
 from tfserve.worker import process_group
 from tfserve.worker.inbox import Inbox
 from tfserve.worker.scripts import class_sources, exits, script, spawning, streams
+from tfserve.worker.scripts.exits import ExitFunctions
 from tfserve.worker.scripts.interrupts import Interrupts, MainThread
 from tfserve.worker.scripts.script import Script
 from tfserve.worker.scripts.script_session import ScriptSession
@@ -37,12 +38,12 @@ class ProcessSession(ScriptSession):
     _thread: MainThread
 
     def __init__(self, interrupts: Interrupts) -> None:
-        super().__init__(interrupts, MainThread(interrupts))
+        super().__init__(interrupts, MainThread(interrupts), ExitFunctions())
         self._streams = StandardStreams()
         self._script: Script | None = None
         spawning.install(lambda: self._script)
         class_sources.install()
-        exits.install()
+        exits.install(lambda: self._exit_functions)
         self._new_main()
 
     @property

@@ -8,7 +8,9 @@ import types
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -26,6 +28,7 @@ from tfserve.ipc.messages import (
     Variables,
 )
 from tfserve.worker.scripts import exits, script, variables
+from tfserve.worker.scripts.exits import ExitFunctions
 from tfserve.worker.scripts.interrupts import Interrupts, Key, MainThread, ScriptThread
 from tfserve.worker.scripts.script import ImportFolder, Script
 
@@ -35,13 +38,13 @@ NO_VARIABLES = b"{}"
 class ScriptSession(ABC):
     """Answers the requests to one workspace. A subclass has the process or the thread in which its scripts run."""
 
-    #: whether no other workspace uses this process
-    _owns_process = True
-
-    def __init__(self, interrupts: Interrupts, thread: MainThread | ScriptThread) -> None:
+    def __init__(
+        self, interrupts: Interrupts, thread: MainThread | ScriptThread, exit_functions: ExitFunctions
+    ) -> None:
         """`thread` is the calling one, in which the scripts run."""
         self._interrupts = interrupts
         self._thread = thread
+        self._exit_functions = exit_functions
         self._import_folder = ImportFolder()
         self._pid = os.getpid()
         self._snapshot = self._types = NO_VARIABLES
@@ -109,6 +112,9 @@ class ScriptSession(ABC):
                 state, failure = self._take_snapshot(key, state, failure)
         finally:
             self._thread.finish(key)
+            # Not earlier: an interrupt could hit here and leave what the script has registered to the next job.
+            self._exit_functions.end()
+            exits.restore_hook()
         error = None if failure is None else msgspec.json.encode(failure)
         return ScriptEnded(state=state, error=error, variables=self._snapshot, types=self._types)
 
@@ -130,22 +136,19 @@ class ScriptSession(ABC):
         return script.ended(error, interrupted=self._interrupts.was_interrupted(key))
 
     def _run_to_end(self, key: Key, program: Script) -> None:
-        """Runs a program, and what Python runs after it."""
-        namespace = self._main.__dict__
-        exits.forget(namespace)
-        try:
-            program.run(namespace)
-        except BaseException as error:
+        """Runs a program, and what Python runs after it, unless the job was interrupted."""
+        was_interrupted = partial(self._interrupts.was_interrupted, key)
+        self._exit_functions.begin()
+        error = _raised_by(program, self._main.__dict__)
+        script.mend_builtins()
+        if error is None:
+            self._exit_functions.run(was_interrupted)
+            return
+        if not was_interrupted():
+            exits.call_hook(error, was_interrupted)
             script.mend_builtins()
-            if not self._interrupts.was_interrupted(key):
-                exits.call_hook(error, namespace, owns_process=self._owns_process)
-                exits.run(namespace)
-            raise
-        else:
-            script.mend_builtins()
-            exits.run(namespace)
-        finally:
-            exits.restore_hook(namespace, owns_process=self._owns_process)
+            self._exit_functions.run(was_interrupted)
+        raise error
 
     def _prepare(self, program: Script, folder: str) -> None:
         self._before_script(program)
@@ -183,3 +186,12 @@ class ScriptSession(ABC):
             script.mend_builtins()
             if os.getpid() != self._pid:
                 script.leave_child(sys.exception())
+
+
+def _raised_by(program: Script, namespace: dict[str, Any]) -> BaseException | None:
+    """Runs a program. Returns its error, so that it is not being handled when the script's exit functions run."""
+    try:
+        program.run(namespace)
+    except BaseException as error:
+        return error
+    return None

@@ -1,8 +1,9 @@
 """The per-workspace versions of process-wide objects, for workspaces of type 1.
 
-Those are the module `__main__`, the standard streams and `sys.argv`. Code finds the ones of its session: the session of
-its thread, which threads hand on to those that they start; or else, in a thread that C code has started (as TensorFlow
-does for `tf.data`), the session whose script is on the stack; or else the only one that runs a job.
+Those are the module `__main__`, the standard streams, `sys.argv` and `sys.excepthook`. Code finds the ones of its
+session: the session of its thread, which threads hand on to those that they start; or else, in a thread that C code has
+started (as TensorFlow does for `tf.data`), the session whose script is on the stack; or else the only one that runs a
+job.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 
 from tfserve.worker import process_group
 from tfserve.worker.scripts import script, streams
+from tfserve.worker.scripts.exits import ExitFunctions
 from tfserve.worker.scripts.script import Script
 
 SCRIPT_DEPTH = 200
@@ -37,6 +39,7 @@ class Session:
         """Raises `OSError` if one of the files can't be opened."""
         self.outputs = _Outputs(stdout, stderr)
         self.script: Script | None = None
+        self.exit_functions = ExitFunctions()
         #: what scripts have assigned to `sys.stdout` and the like
         self.overrides: dict[str, Any] = {}
         self._streams = {number: self.outputs.writer(number) for number in self.outputs}

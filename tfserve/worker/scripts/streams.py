@@ -35,10 +35,10 @@ class StandardStreams:
 
 def flush() -> None:
     """Writes out what Python and C code have printed. A stream that a script has broken is left alone."""
-    for stream in (sys.stdout, sys.stderr):
-        # It may be an object of the script, whose flush() may raise anything.
+    for name in ("stdout", "stderr"):
+        # It may be deleted, or an object of the script, whose flush() may raise anything.
         with contextlib.suppress(BaseException):
-            stream.flush()
+            getattr(sys, name).flush()
     process_group.flush_c_streams()
 
 
