@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tfserve.runtimes.row_walk.operation_inputs import Shape
-from tfserve.runtimes.row_walk.walk import RowWalk
+from tfserve.runtimes.row_walk.walk import RowWalk, TooLarge
 
 log = logging.getLogger(__name__)
 
@@ -18,6 +18,8 @@ def why_mixed(graph: Any, inputs: Iterable[Any], outputs: Sequence[Any]) -> str:
 
     try:
         return RowWalk(_Functions(graph).of, tf.get_static_value).why_mixed(graph, inputs, outputs)
+    except TooLarge:
+        return "its graph is too large to be followed"
     except Exception:  # whatever is strange about a graph, its requests can be computed alone
         log.warning("the rows of a batch can't be followed through a graph", exc_info=True)
         return "its graph can't be followed"

@@ -15,6 +15,7 @@ from tfserve.runtimes.row_walk import (
     size_rules,
 )
 from tfserve.runtimes.row_walk.graph_facts import SAME_TENSOR, GraphFacts, sizes_of
+from tfserve.runtimes.row_walk.memo import memo_key
 from tfserve.runtimes.row_walk.operation_inputs import OperationInputs, Shape
 from tfserve.runtimes.row_walk.row_states import (
     ROWS,
@@ -36,6 +37,13 @@ from tfserve.runtimes.row_walk.row_states import (
 MAX_ROUNDS = 12
 """Of a loop, until nothing new is known of its variables."""
 MAX_DEPTH = 50
+MAX_OPERATIONS = 30_000
+"""In all functions, each time that they are followed: about five seconds. The graph of the session does not count."""
+
+
+class TooLarge(Exception):
+    """Following a graph would take too long."""
+
 
 Rule = Callable[[OperationInputs], State]
 _Result = tuple[State, Shape | None]
@@ -83,8 +91,9 @@ class RowWalk:
     ) -> None:
         self._function = function
         self._static_value = static_value
+        #: of functions that have been followed, by what is known of their inputs
         self._known: dict[object, list[_Result]] = {}
-        self._depth = 0
+        self._depth = self._followed = 0
         #: why a check of the model may depend on several rows
         self._mixed_check = ""
 
@@ -106,7 +115,12 @@ class RowWalk:
 
     def _evaluate(self, frame: GraphFacts, roots: Iterable[Any]) -> None:
         reached = _reached(frame, roots)
-        for operation in frame.graph.get_operations():
+        operations_of_graph = frame.graph.get_operations()
+        if self._depth:
+            self._followed += len(operations_of_graph)
+        if self._followed > MAX_OPERATIONS:
+            raise TooLarge
+        for operation in operations_of_graph:
             is_known = bool(operation.outputs) and all(each.name in frame.states for each in operation.outputs)
             if operation in reached and not is_known:
                 self._compute(frame, operation)
@@ -191,9 +205,15 @@ class RowWalk:
         self, name: str, states: Sequence[State], shapes: Sequence[Shape | None], sources: Sequence[str],
         values: Sequence[Any],
     ) -> list[_Result]:  # fmt: skip
-        frame = self._inside(name, states, shapes, sources, values)
-        return [(frame.states.get(each.name, MixedRows("an output can't be computed")), frame.shape(each))
-                for each in frame.graph.outputs]  # fmt: skip
+        key = memo_key(name, states, shapes, sources, values)
+        if key not in self._known:
+            frame = self._inside(name, states, shapes, sources, values)
+            results = [(frame.states.get(each.name, MixedRows("an output can't be computed")), frame.shape(each))
+                       for each in frame.graph.outputs]  # fmt: skip
+            if any(isinstance(state, OneRow) for state, _ in results):  # these name tensors of this call
+                return results
+            self._known[key] = results
+        return self._known[key]
 
     def _inside(
         self, name: str, states: Sequence[State], shapes: Sequence[Shape | None], sources: Sequence[str],
