@@ -124,9 +124,36 @@ def along_last(node: OperationInputs) -> State:
     if found.is_spread:
         return node.mixes("rows are interleaved")
     rank = node.rank(next(n for n, state in enumerate(node.states) if isinstance(state, RowParts)))
-    if rank is None or found.axis >= rank - operations.MIXES_LAST[node.type]:
+    mixes = operations.MIXES_LAST[node.type]
+    if node.type in {"MatrixDiagV2", "MatrixDiagV3"} and node.shape(1) == ():  # one diagonal, not a band
+        mixes = 1
+    if rank is None or found.axis >= rank - mixes:
         return node.mixes("it works along the dimension of the rows")
     return found
+
+
+def with_diagonal(node: OperationInputs) -> State:
+    """MatrixSetDiag: a matrix and a diagonal for each row."""
+    matrix, diagonal, *others = node.states
+    if matrix == diagonal == RowParts() and not any(state != SAME for state in others) and (node.rank() or 0) > 2:
+        return RowParts()
+    return node.mixes("it works along the dimension of the rows")
+
+
+def is_clamped(node: OperationInputs) -> bool:
+    """Whether the result is one number, because its upper limit is not above the lower one."""
+    if node.type not in {"Minimum", "Maximum"} or not node.operation.outputs[0].dtype.is_integer:
+        return False
+    inner = "Maximum" if node.type == "Minimum" else "Minimum"
+    for outer_limit, limited in ((0, 1), (1, 0)):
+        made = node.operation.inputs[limited].op
+        limits = [node.value(outer_limit), *(node.constant(each) for each in made.inputs if made.type == inner)]
+        known = [int(each) for each in limits if each is not None and each.shape == ()]
+        if limits[0] is None or limits[0].shape != () or len(known) < 2 or node.output_shape() != ():
+            continue
+        if known[0] <= known[1] if node.type == "Minimum" else known[0] >= known[1]:
+            return True
+    return False
 
 
 def one_hot(node: OperationInputs) -> State:

@@ -199,15 +199,16 @@ BY_EXAMPLE = frozenset(
 #: reduce the dimensions that their second input names
 REDUCES = frozenset(["Sum", "Mean", "Prod", "Max", "Min", "All", "Any", "EuclideanNorm", "ArgMax", "ArgMin"])
 
-#: work along the dimensions that their second input names, which stay
-ALONG = frozenset({"Cumsum", "Cumprod", "CumulativeLogsumexp", "ReverseV2"})
+#: work along the dimensions that their second input names (Roll: the third), which stay
+ALONG = frozenset({"Cumsum", "Cumprod", "CumulativeLogsumexp", "ReverseV2", "Roll"})
 
 #: mix this number of last dimensions only
 MIXES_LAST = {
     "Softmax": 1, "LogSoftmax": 1, "TopKV2": 1, "TopK": 1, "FFT": 1, "IFFT": 1, "RFFT": 1, "IRFFT": 1, "FFT2D": 2,
     "IFFT2D": 2, "RFFT2D": 2, "IRFFT2D": 2, "MatrixBandPart": 2, "Cholesky": 2, "MatrixInverse": 2,
     "MatrixDeterminant": 2, "LogMatrixDeterminant": 2, "Qr": 2, "Svd": 2, "SelfAdjointEigV2": 2, "MatrixExponential": 2,
-    "AdjustContrastv2": 3, "NthElement": 1,
+    "AdjustContrastv2": 3, "NthElement": 1, "MatrixDiag": 1,
+    "MatrixDiagV2": 2, "MatrixDiagV3": 2, "MatrixDiagPart": 2, "MatrixDiagPartV2": 2, "MatrixDiagPartV3": 2,
 }  # fmt: skip
 
 #: these may combine all elements, whatever their arguments

@@ -31,12 +31,16 @@ class KnownSizes:
 class RowParts:
     """Consists of equal parts along the dimension `axis`, each of which depends on one row, in order.
 
-    `is_exact` if there is one element for each row. `is_spread` if the parts are interleaved (space_to_batch).
+    `is_exact` if there is one element for each row. `block_shape` if the parts are interleaved (space_to_batch).
     """
 
     axis: int = 0
     is_exact: bool = True
-    is_spread: bool = False
+    block_shape: tuple[int, ...] = ()
+
+    @property
+    def is_spread(self) -> bool:
+        return bool(self.block_shape)
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,15 @@ def of_sizes(node: OperationInputs) -> State:
     return RowCount()
 
 
+def taken_apart(node: OperationInputs) -> list[State]:
+    """Unpack and Split of a list of sizes: each of them."""
+    *others, sizes = node.states
+    count = len(node.operation.outputs)
+    if not isinstance(sizes, KnownSizes) or len(sizes.sizes) != count or any(state != SAME for state in others):
+        return [RowCount()] * count
+    return [KnownSizes((each,)) if node.type == "Split" else each for each in sizes.sizes]
+
+
 def _element(node: OperationInputs) -> State | None:
     state = node.states[0]
     begin, end, strides = (node.value(n) for n in (1, 2, 3))

@@ -74,12 +74,18 @@ _RULES: dict[str, Rule] = {
     "Reshape": size_rules.reshaped,
     "OneHot": element_rules.one_hot,
     "DenseBincount": element_rules.bincount,
+    **dict.fromkeys(("MatrixSetDiag", "MatrixSetDiagV2", "MatrixSetDiagV3"), element_rules.with_diagonal),
     "TensorListFromTensor": list_rules.unstacked,
     "TensorListStack": list_rules.stacked,
     "TensorListPushBack": list_rules.appended,
 }
 _WITH_SOURCE = {"TensorListGetItem": list_rules.element, "TensorListSetItem": list_rules.changed}
-_RAGGED = {"StringSplitV2": ragged_rules.divided, "StringNGrams": ragged_rules.n_grams}
+_RAGGED: dict[str, Callable[[OperationInputs], Sequence[State]]] = {
+    "StringSplitV2": ragged_rules.divided,
+    "StringNGrams": ragged_rules.n_grams,
+    "ParseExample": ragged_rules.parsed,
+    "ParseExampleV2": ragged_rules.parsed,
+}
 _RANDOM = ("Random", "StatelessRandom", "StatefulRandom", "Stateful", "TruncatedNormal", "Multinomial", "Parameterized")
 
 
@@ -157,6 +163,8 @@ class RowWalk:
             return [(state, frame.shape(each)) for state, each in zip(node.states, node.operation.inputs, strict=True)]
         if node.type in _RAGGED and not _is_simple(node.states):
             return [(state, None) for state in _RAGGED[node.type](node)]
+        if node.type in {"Unpack", "Split"} and isinstance(node.states[-1], KnownSizes):
+            return [(state, None) for state in size_rules.taken_apart(node)]
         state = self._state(frame, node)
         shape = None
         if node.type in operations.BY_ELEMENT:
@@ -164,6 +172,8 @@ class RowWalk:
         return [(state, shape)] * len(node.operation.outputs)
 
     def _state(self, frame: GraphFacts, node: OperationInputs) -> State:
+        if element_rules.is_clamped(node):
+            return SAME
         for state in node.states:
             if isinstance(state, MixedRows):
                 return state
@@ -327,7 +337,10 @@ def _switch(frame: GraphFacts, node: OperationInputs) -> None:
     """Of TensorFlow 1: the outputs are for false and true."""
     data, decides = node.states
     value = frame.computed(node.operation.inputs[1])
-    state = data if isinstance(decides, SameForAll) else node.mixes("a condition depends on the batch")
+    if isinstance(decides, MixedRows):
+        state: State = decides
+    else:
+        state = data if isinstance(decides, SameForAll) else node.mixes("a condition depends on the batch")
     for tensor, when in zip(node.operation.outputs, (False, True), strict=True):
         if value is None or bool(value) is when:
             frame.give(tensor, state, node.shape(), None)
@@ -335,7 +348,9 @@ def _switch(frame: GraphFacts, node: OperationInputs) -> None:
 
 def _merge(frame: GraphFacts, operation: Any) -> None:
     known = [frame.states[each.name] for each in operation.inputs if each.name in frame.states]
-    if not known or any(each.op.type == "NextIteration" for each in operation.inputs):
+    if any(each.op.type in {"NextIteration", "RefNextIteration"} for each in operation.inputs):
+        known = [MixedRows(f"operation Merge ({operation.name}): a loop of TensorFlow 1 can't be followed")]
+    if not known:
         return
     state = known[0]
     for other in known[1:]:
