@@ -12,8 +12,12 @@ from tfserve.runtimes.row_walk.row_states import State
 
 #: return their input
 SAME_TENSOR = frozenset({"Identity", "StopGradient", "Snapshot", "EnsureShape"})
-#: unlike `id`, these are never used again
 _NUMBERS = itertools.count()
+
+
+def new_number() -> int:
+    """Part of the names of sources. Unlike `id`, it is never used again."""
+    return next(_NUMBERS)
 
 
 class GraphFacts:
@@ -26,7 +30,7 @@ class GraphFacts:
         self.values: dict[str, Any] = {}
         self._sources: dict[str, str] = {}
         self._static_value = static_value
-        self._number = next(_NUMBERS)
+        self._number = new_number()
         self._computed: dict[str, Any] = {}
 
     def give(self, tensor: Any, state: State, shape: Shape | None, source: str | None, value: Any = None) -> None:

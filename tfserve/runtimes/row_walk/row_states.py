@@ -51,6 +51,11 @@ class OneRow:
 
 
 @dataclass(frozen=True)
+class RowPosition:
+    """In a loop over all rows, the position of the current one."""
+
+
+@dataclass(frozen=True)
 class ListElements:
     """A list of tensors. With `is_by_row` each depends on the row of its position. If `each` is None, none is set."""
 
@@ -91,6 +96,7 @@ State: TypeAlias = (
     | KnownSizes
     | RowParts
     | OneRow
+    | RowPosition
     | ListElements
     | FlatRows
     | RowPartition

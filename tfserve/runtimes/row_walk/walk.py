@@ -9,12 +9,13 @@ from tfserve.runtimes.row_walk import (
     axis_rules,
     element_rules,
     list_rules,
+    loops,
     operations,
     product_rules,
     ragged_rules,
     size_rules,
 )
-from tfserve.runtimes.row_walk.graph_facts import SAME_TENSOR, GraphFacts, sizes_of
+from tfserve.runtimes.row_walk.graph_facts import SAME_TENSOR, GraphFacts
 from tfserve.runtimes.row_walk.memo import memo_key
 from tfserve.runtimes.row_walk.operation_inputs import OperationInputs, Shape
 from tfserve.runtimes.row_walk.row_states import (
@@ -34,8 +35,6 @@ from tfserve.runtimes.row_walk.row_states import (
     joined,
 )
 
-MAX_ROUNDS = 12
-"""Of a loop, until nothing new is known of its variables."""
 MAX_DEPTH = 50
 MAX_OPERATIONS = 30_000
 """In all functions, each time that they are followed: about five seconds. The graph of the session does not count."""
@@ -154,7 +153,7 @@ class RowWalk:
 
     def _results(self, frame: GraphFacts, node: OperationInputs) -> Sequence[_Result]:
         if node.type in operations.WHILES and not _is_simple(node.states):
-            return self._loop(frame, node)
+            return loops.followed(frame, node, self._inside)
         if node.type in operations.IFS | operations.CASES and not _is_simple(node.states):
             return self._choice(frame, node)
         if node.type in operations.CALLS and not _is_simple(node.states):
@@ -261,67 +260,10 @@ class RowWalk:
             ]
         return results
 
-    def _loop(self, frame: GraphFacts, node: OperationInputs) -> list[_Result]:
-        body, cond = node.attribute("body").name, node.attribute("cond").name
-        shapes = [
-            _loop_shape(frame.shape(one), two) for one, two in zip(node.operation.inputs, _declared(node), strict=True)
-        ]
-        sources = [f"{id(node)}/{n}" for n in range(len(shapes))]
-        nothing = [None] * len(shapes)
-        states = list(node.states)
-        for _ in range(MAX_ROUNDS):
-            inside = self._inside(body, states, shapes, sources, nothing)
-            results = [
-                inside.states.get(each.name, MixedRows("a loop can't be followed")) for each in inside.graph.outputs
-            ]
-            more = [joined(one, other, node.mixes("a variable of a loop changes its shape").reason)
-                    for one, other in zip(states, results, strict=True)]  # fmt: skip
-            if more == states:
-                break
-            states = more
-        ends = self._applied(cond, states, shapes, sources, nothing)[0][0]
-        stays = [inside.source(each) == sources[n] for n, each in enumerate(inside.graph.outputs)]
-        after = [_after(node, state, ends, stays=each) for state, each in zip(states, stays, strict=True)]
-        return list(zip(after, shapes, strict=True))
-
 
 def _is_simple(states: Sequence[State]) -> bool:
     """Whether the inputs are the same for every batch, or come from a single row: then any operation keeps it so."""
     return all(isinstance(state, SameForAll | OneRow) for state in states) and len(set(states) - {SAME}) <= 1
-
-
-def _after(node: OperationInputs, state: State, ends: State, *, stays: bool) -> State:
-    """What is known of a variable after a loop."""
-    if isinstance(state, MixedRows) or stays:
-        return state
-    if isinstance(state, OneRow):
-        return node.mixes("a value is passed from row to row")
-    if ends == SAME:
-        return state
-    if not isinstance(ends, RowCount):
-        return node.mixes("a loop ends depending on the batch")
-    if isinstance(state, ListElements) and (state.is_by_row or state.each is None):
-        return state
-    return (
-        RowCount()
-        if isinstance(state, SameForAll | RowCount | KnownSizes)
-        else node.mixes("rows change in a loop over all rows")
-    )
-
-
-def _declared(node: OperationInputs) -> list[Shape | None]:
-    """The shapes that a loop declares for its variables, which may change in it."""
-    declared = node.attribute("output_shapes")
-    if len(declared) != len(node.operation.outputs):
-        return [None] * len(node.operation.outputs)
-    protos = [each if hasattr(each, "unknown_rank") else each.as_proto() for each in declared]
-    return [sizes_of(each) for each in protos]
-
-
-def _loop_shape(given: Shape | None, declared: Shape | None) -> Shape | None:
-    if declared is None or given is None or len(given) != len(declared):
-        return declared
-    return tuple(one if one == two else None for one, two in zip(given, declared, strict=True))
 
 
 def _branches(frame: GraphFacts, node: OperationInputs) -> list[str]:
