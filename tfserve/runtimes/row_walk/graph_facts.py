@@ -28,12 +28,18 @@ class GraphFacts:
         self.states: dict[str, State] = {}
         self.shapes: dict[str, Shape | None] = {}
         self.values: dict[str, Any] = {}
+        #: operations, and their outputs, of a branch of TensorFlow 1 that is never taken
+        self.dead: set[str] = set()
+        #: why it depends on the batch whether an operation of TensorFlow 1 is computed
+        self.gates: dict[str, State] = {}
         self._sources: dict[str, str] = {}
         self._static_value = static_value
         self._number = new_number()
         self._computed: dict[str, Any] = {}
 
     def give(self, tensor: Any, state: State, shape: Shape | None, source: str | None, value: Any = None) -> None:
+        if tensor.name in self.states:  # it is fed, so the operation does not count
+            return
         self.states[tensor.name] = state
         self.shapes[tensor.name] = shape
         if source is not None:

@@ -224,3 +224,11 @@ CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
 IFS = frozenset({"If", "StatelessIf"})
 CASES = frozenset({"Case", "StatelessCase"})
 WHILES = frozenset({"While", "StatelessWhile"})
+WITH_FUNCTIONS = CALLS | IFS | CASES | WHILES
+
+_RANDOM = ("Random", "StatelessRandom", "StatefulRandom", "Stateful", "TruncatedNormal", "Multinomial", "Parameterized")
+
+
+def draws(kind: str) -> bool:
+    """Whether operations of this type draw random numbers."""
+    return kind.startswith(_RANDOM) and "Call" not in kind

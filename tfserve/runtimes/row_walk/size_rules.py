@@ -31,7 +31,14 @@ def of_sizes(node: OperationInputs) -> State:
         return found
     if node.type in _PASSES:
         return node.states[0]
-    return RowCount()
+    return SAME if all(map(is_same, node.states)) else RowCount()
+
+
+def is_same(state: State, but: int | None = None) -> bool:
+    """Whether sizes are the same for every batch, except for the one at the position `but`."""
+    if isinstance(state, KnownSizes):
+        return all(each == SAME for n, each in enumerate(state.sizes) if n != but)
+    return state == SAME
 
 
 def taken_apart(node: OperationInputs) -> list[State]:

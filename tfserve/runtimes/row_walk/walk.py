@@ -7,6 +7,7 @@ from typing import Any
 
 from tfserve.runtimes.row_walk import (
     axis_rules,
+    branches,
     element_rules,
     list_rules,
     loops,
@@ -85,16 +86,19 @@ _RAGGED: dict[str, Callable[[OperationInputs], Sequence[State]]] = {
     "ParseExample": ragged_rules.parsed,
     "ParseExampleV2": ragged_rules.parsed,
 }
-_RANDOM = ("Random", "StatelessRandom", "StatefulRandom", "Stateful", "TruncatedNormal", "Multinomial", "Parameterized")
 
 
 class RowWalk:
-    """`function` gives the graph of a function for shapes of its arguments, `static_value` the value of a tensor."""
+    """`function` gives the graph of a function for shapes of its arguments, `static_value` the value of a tensor,
+    `draws` whether a function draws random numbers.
+    """
 
     def __init__(
-        self, function: Callable[[str, Sequence[Shape | None]], Any], static_value: Callable[[Any], Any]
-    ) -> None:
+        self, function: Callable[[str, Sequence[Shape | None]], Any], static_value: Callable[[Any], Any],
+        draws: Callable[[str], bool],
+    ) -> None:  # fmt: skip
         self._function = function
+        self._draws = draws
         self._static_value = static_value
         #: of functions that have been followed, by what is known of their inputs
         self._known: dict[object, list[_Result]] = {}
@@ -131,15 +135,16 @@ class RowWalk:
                 self._compute(frame, operation)
 
     def _compute(self, frame: GraphFacts, operation: Any) -> None:
+        branches.follow_gates(frame, operation)
         if operation.type == "Merge":
-            _merge(frame, operation)
+            branches.merge(frame, operation)
             return
         states = [frame.states[each.name] for each in operation.inputs if each.name in frame.states]
         if len(states) < len(operation.inputs):  # of a branch that is never taken, or of a loop of TensorFlow 1
             return
         node = OperationInputs(operation, states, frame.shape, frame.computed)
         if operation.type == "Switch":
-            _switch(frame, node)
+            branches.switch(frame, node)
             return
         if operation.type == "Assert":
             self._check(states[0])
@@ -148,7 +153,7 @@ class RowWalk:
             frame.give(tensor, state, shape, None)
 
     def _check(self, state: State) -> None:
-        if isinstance(state, MixedRows) or (isinstance(state, BatchCondition) and state.what != "all"):
+        if not isinstance(state, SameForAll | RowParts | OneRow) and state != BatchCondition("all"):
             self._mixed_check = self._mixed_check or "an assertion is about all rows"
 
     def _results(self, frame: GraphFacts, node: OperationInputs) -> Sequence[_Result]:
@@ -176,7 +181,9 @@ class RowWalk:
         for state in node.states:
             if isinstance(state, MixedRows):
                 return state
-        if node.type.startswith(_RANDOM) and "Call" not in node.type:
+        if operations.draws(node.type):
+            return node.mixes("it draws random numbers")
+        if node.type in operations.WITH_FUNCTIONS and any(map(self._draws, _functions(node))):
             return node.mixes("it draws random numbers")
         if node.type in {"TensorListReserve", "EmptyTensorList"}:
             return ListElements()
@@ -236,22 +243,36 @@ class RowWalk:
             frame.give(tensor, *known)
         self._depth += 1
         try:
-            checks = [each for each in frame.graph.control_outputs if not each.outputs or each.type in operations.IFS]
+            checks = [
+                each
+                for each in frame.graph.control_outputs
+                if not each.outputs or each.type in operations.WITH_FUNCTIONS
+            ]
             self._evaluate(frame, [*(each.op for each in frame.graph.outputs), *checks])
         finally:
             self._depth -= 1
         return frame
 
+    def _is_assertion(self, frame: GraphFacts, node: OperationInputs) -> bool:
+        if node.type not in operations.IFS:
+            return False
+        tensors = list(node.operation.inputs)[1:]
+        known = ([frame.shape(each) for each in tensors], [frame.source(each) for each in tensors],
+                 [None] * len(tensors))  # fmt: skip
+        then, otherwise = (
+            self._inside(node.attribute(name).name, node.states[1:], *known) for name in ("then_branch", "else_branch")
+        )
+        return branches.is_assertion(then, otherwise)
+
     def _choice(self, frame: GraphFacts, node: OperationInputs) -> list[_Result]:
         decides = node.states[0]
-        if isinstance(decides, MixedRows):
-            self._check(decides)
-        if isinstance(decides, BatchCondition) and decides.what == "all":  # an assertion
+        if decides == BatchCondition("all") and self._is_assertion(frame, node):
             return [(decides, None)] * len(node.operation.outputs)
         if not isinstance(decides, SameForAll):
+            self._mixed_check = self._mixed_check or node.mixes("a condition depends on the batch").reason
             mixed = decides if isinstance(decides, MixedRows) else node.mixes("a condition depends on the batch")
             return [(mixed, None)] * len(node.operation.outputs)
-        found = [self._call(frame, node, name, 1) for name in _branches(frame, node)]
+        found = [self._call(frame, node, name, 1) for name in branches.names(frame, node)]
         results = found[0]
         for more in found[1:]:
             results = [
@@ -261,44 +282,17 @@ class RowWalk:
         return results
 
 
+def _functions(node: OperationInputs) -> list[str]:
+    """The names of all functions that an operation may call."""
+    if node.type in operations.CASES:
+        return [each.name for each in node.attribute("branches")]
+    names = {"While": ("cond", "body"), "If": ("then_branch", "else_branch")}
+    return [node.attribute(each).name for each in names.get(node.type.removeprefix("Stateless"), ("f",))]
+
+
 def _is_simple(states: Sequence[State]) -> bool:
     """Whether the inputs are the same for every batch, or come from a single row: then any operation keeps it so."""
     return all(isinstance(state, SameForAll | OneRow) for state in states) and len(set(states) - {SAME}) <= 1
-
-
-def _branches(frame: GraphFacts, node: OperationInputs) -> list[str]:
-    """The functions that may run, only one of them if the condition is known."""
-    value = frame.computed(node.operation.inputs[0])
-    if node.type in operations.CASES:
-        return [each.name for each in node.attribute("branches")]
-    names = [node.attribute("then_branch").name, node.attribute("else_branch").name]
-    return names if value is None else [names[0] if bool(value) else names[1]]
-
-
-def _switch(frame: GraphFacts, node: OperationInputs) -> None:
-    """Of TensorFlow 1: the outputs are for false and true."""
-    data, decides = node.states
-    value = frame.computed(node.operation.inputs[1])
-    if isinstance(decides, MixedRows):
-        state: State = decides
-    else:
-        state = data if isinstance(decides, SameForAll) else node.mixes("a condition depends on the batch")
-    for tensor, when in zip(node.operation.outputs, (False, True), strict=True):
-        if value is None or bool(value) is when:
-            frame.give(tensor, state, node.shape(), None)
-
-
-def _merge(frame: GraphFacts, operation: Any) -> None:
-    known = [frame.states[each.name] for each in operation.inputs if each.name in frame.states]
-    if any(each.op.type in {"NextIteration", "RefNextIteration"} for each in operation.inputs):
-        known = [MixedRows(f"operation Merge ({operation.name}): a loop of TensorFlow 1 can't be followed")]
-    if not known:
-        return
-    state = known[0]
-    for other in known[1:]:
-        state = joined(state, other, f"operation Merge ({operation.name}): its branches differ")
-    for tensor in operation.outputs:
-        frame.give(tensor, state, None, None)
 
 
 def _reached(frame: GraphFacts, roots: Iterable[Any]) -> set[Any]:
