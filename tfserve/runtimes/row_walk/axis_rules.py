@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from tfserve.runtimes.row_walk import size_rules
 from tfserve.runtimes.row_walk.operation_inputs import OperationInputs, rows_only
 from tfserve.runtimes.row_walk.row_states import SAME, BatchCondition, KnownSizes, RowCount, RowParts, SameForAll, State
 
@@ -120,6 +121,8 @@ def split(node: OperationInputs) -> State:
     """Split has the axis first, SplitV last."""
     at, values = (0, 1) if node.type == "Split" else (2, 0)
     state, axes = node.states[values], node.axes(at, node.rank(values))
+    if any(n != values and not size_rules.is_same(each) for n, each in enumerate(node.states)):
+        return node.mixes("its sizes depend on the batch")
     if not isinstance(state, RowParts) or axes is None or state.axis in axes or state.is_spread:
         return node.mixes("it cuts along the dimension of the rows")
     return state
@@ -129,6 +132,8 @@ def strided(node: OperationInputs) -> State:
     state, rank = node.states[0], node.rank()
     if not isinstance(state, RowParts) or rank is None or state.is_spread:
         return node.mixes("the number of dimensions is not known")
+    if not all(map(size_rules.is_same, node.states[1:])):
+        return node.mixes("its limits depend on the batch")
     begin, end, strides = (node.value(n) for n in (1, 2, 3))
     count = next((len(each) for each in (strides, begin, end) if each is not None), None)
     if count is None:
@@ -169,6 +174,8 @@ def sliced(node: OperationInputs) -> State:
     if not isinstance(state, RowParts) or state.is_spread or begin is None or int(begin[state.axis]):
         return node.mixes("it selects rows")
     of_size = node.states[2]
+    if not size_rules.is_same(node.states[1]) or not size_rules.is_same(of_size, but=state.axis):
+        return node.mixes("its limits depend on the batch")
     if isinstance(of_size, KnownSizes):
         is_whole = state.is_exact and of_size.sizes[state.axis] == RowCount("rows")
     else:

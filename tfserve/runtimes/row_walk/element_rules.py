@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tfserve.runtimes.row_walk import operations
+from tfserve.runtimes.row_walk import operations, size_rules
 from tfserve.runtimes.row_walk.operation_inputs import OperationInputs, rows_only
 from tfserve.runtimes.row_walk.row_states import SAME, BatchCondition, KnownSizes, RowCount, RowParts, SameForAll, State
 
@@ -94,6 +94,8 @@ def by_example(node: OperationInputs) -> State:
         return _all_by_example(node)
     if node.type == "MaxPoolWithArgmax" and node.attribute("include_batch_in_index"):
         return node.mixes("its indices count rows")
+    if "BackpropInput" in node.type and not size_rules.is_same(node.states[0], but=0):
+        return node.mixes("its sizes depend on the batch")
     found = rows_only(node, *_ARGUMENTS.get(node.type, (SameForAll,)))
     if not isinstance(found, RowParts):
         return found
@@ -130,6 +132,22 @@ def along_last(node: OperationInputs) -> State:
     if rank is None or found.axis >= rank - mixes:
         return node.mixes("it works along the dimension of the rows")
     return found
+
+
+def looked_up(node: OperationInputs) -> State:
+    """LookupTableFind: dimensions may be added at the end."""
+    table, keys, default = node.states
+    if isinstance(keys, RowParts) and table == default == SAME:
+        return keys
+    return node.mixes("the table depends on the batch")
+
+
+def hashed(node: OperationInputs) -> State:
+    """Fingerprint: all dimensions but the first are hashed together."""
+    found = node.states[0]
+    if isinstance(found, RowParts) and not found.axis and not found.is_spread and node.states[1] == SAME:
+        return found
+    return node.mixes("rows are not along the first dimension")
 
 
 def with_diagonal(node: OperationInputs) -> State:

@@ -72,8 +72,6 @@ BY_ELEMENT = frozenset(
         "LogicalAnd",
         "LogicalNot",
         "LogicalOr",
-        "LookupTableFind",
-        "LookupTableFindV2",
         "Maximum",
         "Minimum",
         "Mod",
@@ -142,7 +140,7 @@ BY_ELEMENT = frozenset(
 )
 
 #: the same, with further dimensions added at the end
-ADDS_DIMENSIONS = frozenset({"DecodeRaw", "DecodePaddedRaw", "Fingerprint"})
+ADDS_DIMENSIONS = frozenset({"DecodeRaw", "DecodePaddedRaw"})
 
 #: treat each element of the first dimension of one of their inputs alone; the other inputs are weights
 BY_EXAMPLE = frozenset(
@@ -185,9 +183,6 @@ BY_EXAMPLE = frozenset(
         "SimpleMLInferenceOp",
         "SimpleMLInferenceOpWithHandle",
         "SimpleMLInferenceLeafIndexOpWithHandle",
-        "DecodeWav",
-        "EncodeWav",
-        "AudioSpectrogram",
         "Mfcc",
         "BoostedTreesPredict",
         "BoostedTreesBucketize",
@@ -195,6 +190,9 @@ BY_EXAMPLE = frozenset(
         "_FusedBatchNormEx",
     ]
 )
+
+#: find each element in a table
+LOOKS_UP = frozenset({"LookupTableFind", "LookupTableFindV2"})
 
 #: reduce the dimensions that their second input names
 REDUCES = frozenset(["Sum", "Mean", "Prod", "Max", "Min", "All", "Any", "EuclideanNorm", "ArgMax", "ArgMin"])

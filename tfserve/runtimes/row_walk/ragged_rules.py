@@ -72,7 +72,7 @@ def of_ragged(node: OperationInputs) -> State:
     if node.type == "RaggedBincount":
         return _counts(node)
     kinds = {type(state) for state in node.states}
-    if node.type in operations.BY_ELEMENT and kinds <= {FlatRows, SameForAll}:
+    if node.type in operations.BY_ELEMENT | operations.LOOKS_UP and kinds <= {FlatRows, SameForAll}:
         scalars = [n for n, state in enumerate(node.states) if isinstance(state, SameForAll)]
         return (
             FlatRows()

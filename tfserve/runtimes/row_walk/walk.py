@@ -61,6 +61,8 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(("GatherNd", "ResourceGatherNd"), axis_rules.gathered_nd),
     **dict.fromkeys(("SpaceToBatchND", "BatchToSpaceND"), axis_rules.spread),
     **dict.fromkeys(("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"), product_rules.multiplied),
+    **dict.fromkeys(operations.LOOKS_UP, element_rules.looked_up),
+    "Fingerprint": element_rules.hashed,
     "Einsum": product_rules.einsum,
     "Transpose": axis_rules.transposed,
     "ExpandDims": axis_rules.expanded,
