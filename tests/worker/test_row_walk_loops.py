@@ -60,6 +60,11 @@ def _shifted(x: Any) -> Any:
     return x + tf.while_loop(lambda i, *_: i < 30, lambda i, *v: (i + 1, *v[1:], v[-1]), start)[1]
 
 
+def _list_of_columns(x: Any) -> Any:
+    columns = tf.TensorArray(tf.float32, tf.shape(x)[0], element_shape=[None])
+    return x + tf.reduce_mean(columns.write(0, x[:, 0]).stack(), 0)[:, None]
+
+
 MIXED: dict[str, Callable[[Any], Any]] = {
     "a running maximum": lambda x: tf.scan(tf.maximum, x, initializer=tf.zeros([4])),
     "the same as a loop": _maximum,
@@ -72,6 +77,7 @@ MIXED: dict[str, Callable[[Any], Any]] = {
     "limited iterations": _over_rows(lambda read, i: read.read(i), maximum_iterations=8),
     "every other row": _over_rows(lambda read, i: read.read(i), step=2),
     "rows but the first": _over_rows(lambda read, i: read.read(i), first=1),
+    "a list as long as the batch": _list_of_columns,
     "too many variables": _shifted,
 }
 

@@ -18,6 +18,13 @@ from tfserve.runtimes.row_walk.row_states import (
 )
 
 
+def made(node: OperationInputs) -> State:
+    """TensorListReserve and EmptyTensorList: if its length counts rows, only rows may be written to it."""
+    if node.states[1] == SAME:
+        return ListElements()
+    return ListElements(is_by_row=True) if node.states[1] == RowCount("rows") else node.mixes("its length is open")
+
+
 def unstacked(node: OperationInputs) -> State:
     state = node.states[0]
     if isinstance(state, RowParts) and not state.is_spread:
@@ -55,8 +62,7 @@ def changed(node: OperationInputs, source: Callable[[int], str]) -> State:
     state, index, value = node.states[:3]
     state = ListElements(SAME) if isinstance(state, SameForAll) else state
     if isinstance(state, ListElements) and isinstance(value, OneRow) and isinstance(index, RowPosition):
-        is_fresh = state.each in {None, SAME}
-        if is_fresh and value.index == source(1):
+        if state.each in {None, SAME} and value.index == source(1):
             return ListElements(SAME, is_by_row=True)
         return node.mixes("it writes a row to another position")
     if not isinstance(state, ListElements) or not isinstance(index, SameForAll | RowCount):

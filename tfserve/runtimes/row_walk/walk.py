@@ -25,7 +25,6 @@ from tfserve.runtimes.row_walk.row_states import (
     BatchCondition,
     FlatRows,
     KnownSizes,
-    ListElements,
     MixedRows,
     OneRow,
     RowCount,
@@ -188,7 +187,7 @@ class RowWalk:
         if node.type in operations.WITH_FUNCTIONS and any(map(self._draws, _functions(node))):
             return node.mixes("it draws random numbers")
         if node.type in {"TensorListReserve", "EmptyTensorList"}:
-            return ListElements()
+            return list_rules.made(node)
         if node.type in SAME_TENSOR:
             return node.states[0]
         if _is_simple(node.states):
