@@ -54,3 +54,26 @@ def test_other_models_compute_empty_tensors(tmp_path: Path) -> None:
     (states,) = model.run({"x": np.zeros((1, 0, 3), np.float32)}, ["y"], "serving_default")
     assert states is not None
     assert states.shape == (1, 1, 0, 2)
+
+
+def test_an_input_that_no_recurrent_layer_uses_may_be_empty(tmp_path: Path) -> None:
+    file = write(tmp_path / "m.onnx", "LSTM")
+    model = onnx.load(file)
+    helper, float_ = onnx.helper, onnx.TensorProto.FLOAT
+    model.graph.node.insert(0, helper.make_node("Relu", ["before"], ["x"]))
+    model.graph.node.append(helper.make_node("Relu", ["other"], ["z"]))
+    del model.graph.input[:]
+    model.graph.input.extend([
+        helper.make_tensor_value_info("before", float_, ["steps", "rows", 3]),
+        helper.make_tensor_value_info("other", float_, ["any"]),
+    ])  # fmt: skip
+    model.graph.output.append(helper.make_tensor_value_info("z", float_, ["any"]))
+    onnx.save(model, file)
+    loaded = onnxruntime.load(formats.locate(file), device="/cpu:0")
+    given = {"before": np.ones((2, 1, 3), np.float32), "other": np.ones(0, np.float32)}
+    states, other = loaded.run(given, ["y", "z"], "serving_default")
+    assert states is not None
+    assert other is not None
+    assert other.shape == (0,)
+    with pytest.raises(Invalid, match="recurrent layer"):
+        loaded.run({**given, "before": np.ones((2, 0, 3), np.float32)}, ["y", "z"], "serving_default")

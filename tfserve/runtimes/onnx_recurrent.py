@@ -13,15 +13,23 @@ from tfserve.tensors.specs import Array
 _TYPES = frozenset({b"GRU", b"LSTM"})
 
 
-def is_used(file: Path) -> bool:
-    """Whether the file has such a layer, also inside a loop, a condition or a function."""
+def inputs_before(file: Path) -> frozenset[str]:
+    """The tensors that such a layer may depend on, also if it is inside a loop, a condition or a function."""
     try:
         with file.open("rb") as opened:
             content = memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ))
-        of_model = any(_is_in_graph(graph, 1) for graph in protobuf.of(content, 7))
-        return of_model or any(_is_in_graph(function, 7) for function in protobuf.of(content, 25))
+        functions = list(protobuf.of(content, 25))
+        types = _TYPES
+        if any(_is_in_graph(function, 7) for function in functions):  # then any function may have one
+            types |= {bytes(name) for function in functions for name in protobuf.of(function, 1)}
+        needed: set[bytes] = set()
+        for graph in protobuf.of(content, 7):
+            for node in reversed(list(protobuf.of(graph, 1))):  # each node comes after those that it needs
+                if _is_in_node(node, types) or any(bytes(each) in needed for each in protobuf.of(node, 2)):
+                    needed |= _inputs(node)
+        return frozenset(each.decode() for each in needed)
     except (OSError, ValueError, IndexError):  # a file of another form
-        return False
+        return frozenset()
 
 
 def check(inputs: Mapping[str, Array]) -> None:
@@ -34,13 +42,26 @@ def check(inputs: Mapping[str, Array]) -> None:
             )
 
 
-def _is_in_graph(graph: memoryview, nodes: int) -> bool:
-    return any(_is_in_node(node) for node in protobuf.of(graph, nodes))
+def _is_in_graph(graph: memoryview, nodes: int, types: frozenset[bytes] = _TYPES) -> bool:
+    return any(_is_in_node(node, types) for node in protobuf.of(graph, nodes))
 
 
-def _is_in_node(node: memoryview) -> bool:
-    if any(bytes(each) in _TYPES for each in protobuf.of(node, 4)):
+def _is_in_node(node: memoryview, types: frozenset[bytes]) -> bool:
+    if any(bytes(each) in types for each in protobuf.of(node, 4)):
         return True
+    return any(_is_in_graph(graph, 1, types) for graph in _graphs(node))
+
+
+def _inputs(node: memoryview) -> set[bytes]:
+    """Of a node, and of the graphs inside it, which may use any tensor outside."""
+    found = {bytes(each) for each in protobuf.of(node, 1)}
+    for graph in _graphs(node):
+        found |= {bytes(name) for output in protobuf.of(graph, 12) for name in protobuf.of(output, 1)}
+        for inner in protobuf.of(graph, 1):
+            found |= _inputs(inner)
+    return found
+
+
+def _graphs(node: memoryview) -> list[memoryview]:
     attributes = list(protobuf.of(node, 5))
-    graphs = [graph for each in attributes for number in (6, 11) for graph in protobuf.of(each, number)]
-    return any(_is_in_graph(graph, 1) for graph in graphs)
+    return [graph for each in attributes for number in (6, 11) for graph in protobuf.of(each, number)]

@@ -74,7 +74,7 @@ def load(model: Located, *, device: str) -> OnnxModel:
     remarks = [f"output {each.name!r} is not available: it is {_what(each)}" for each in strange]
     loaded = OnnxModel(model.format, session, names, remarks, was_converted=found is not None)
     loaded.path, loaded.files = model.path, files
-    loaded.refuses_empty = onnx_recurrent.is_used(model.path)
+    loaded.never_empty = onnx_recurrent.inputs_before(model.path)
     return loaded
 
 
@@ -86,8 +86,8 @@ class OnnxModel(SignatureOnly):
     path: Path
     #: as they were when the model was loaded
     files: ModelFiles
-    #: whether an empty input would end the process
-    refuses_empty = False
+    #: tensors in the file that would end the process if they were empty
+    never_empty: frozenset[str] = frozenset()
 
     def __init__(self, kind: str, session: Any, names: Layout, remarks: list[str], *, was_converted: bool) -> None:
         super().__init__(kind, {names.name: names.signature}, was_converted=was_converted)
@@ -102,8 +102,8 @@ class OnnxModel(SignatureOnly):
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], signature: str) -> list[Array | None]:  # noqa: ARG002
         own = self._own_inputs
-        if self.refuses_empty:
-            onnx_recurrent.check(inputs)
+        if self.never_empty:
+            onnx_recurrent.check({name: each for name, each in inputs.items() if own.get(name) in self.never_empty})
         given = {own[name]: _given(array) for name, array in inputs.items() if name in own}
         try:
             values: list[Array | None] = self._run([self._own_outputs[name] for name in outputs], given)

@@ -58,6 +58,7 @@ from tfserve.tensors.specs import DEFAULT_SIGNATURE, Array
 log = logging.getLogger(__name__)
 
 MAX_CALLABLES = 256
+MAX_ROW_WALKS = 256
 _CPU = "/cpu:0"
 """Elsewhere TensorFlow places each variable where the operations are that use it, and a plan would not know where."""
 
@@ -131,7 +132,7 @@ class GraphModel:
         self._session, self._state = session, session_state
         self.is_stateful, self.can_reset_state = session_state.is_stateful, session_state.can_reset
         self._names = GraphNames(session.graph, self.signatures, self._inputs, self._outputs, refused=refused)
-        self._why_mixed: dict[tuple[tuple[str, ...], ...], str] = {}
+        self._why_mixed: OrderedDict[tuple[tuple[str, ...], ...], str] = OrderedDict()
         self._callables: OrderedDict[tuple[Any, ...], GraphCallable] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -173,9 +174,12 @@ class GraphModel:
         fed = tuple(self._names.element(inward.get(name, name)) for name in inputs)
         fetched = tuple(self._names.element(outward.get(name, name)) for name in outputs)
         key = (tuple(each.name for each in fed), tuple(each.name for each in fetched))
-        if key not in self._why_mixed:
-            self._why_mixed[key] = of_tensorflow.why_mixed(self._session.graph, fed, fetched)
-        return self._why_mixed[key]
+        why = self._why_mixed.get(key)
+        if why is None:
+            why = self._why_mixed[key] = of_tensorflow.why_mixed(self._session.graph, fed, fetched)
+            if len(self._why_mixed) > MAX_ROW_WALKS:
+                self._why_mixed.popitem(last=False)
+        return why
 
     def reset_state(self) -> None:
         self._state.reset()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from tfserve.runtimes.row_walk import size_rules
 from tfserve.runtimes.row_walk.operation_inputs import OperationInputs, rows_only
 from tfserve.runtimes.row_walk.row_states import SAME, BatchCondition, KnownSizes, RowCount, RowParts, SameForAll, State
 
@@ -33,7 +34,9 @@ def along(node: OperationInputs) -> State:
     found = rows_only(node, SameForAll)
     if not isinstance(found, RowParts):
         return found
-    axes = node.axes(1, node.rank())
+    if found != node.states[0]:
+        return node.mixes("an argument depends on the batch")
+    axes = node.axes(2 if node.type == "Roll" else 1, node.rank())
     if axes is None or found.axis in axes or found.is_spread:
         return node.mixes("it works along the dimension of the rows")
     return found
@@ -49,20 +52,22 @@ def transposed(node: OperationInputs) -> State:
 def expanded(node: OperationInputs) -> State:
     state, rank = node.states[0], node.rank()
     axis = node.value(1)
-    if not isinstance(state, RowParts) or axis is None or state.is_spread:
+    if not isinstance(state, RowParts) or axis is None:
         return node.mixes("its arguments are not known")
     at = int(axis.reshape(-1)[0])
     if at < 0:
         if rank is None:
             return node.mixes("the number of dimensions is not known")
         at += rank + 1
+    if state.is_spread and at <= state.axis:
+        return node.mixes("rows are interleaved")
     return replace(state, axis=state.axis + (at <= state.axis))
 
 
 def squeezed(node: OperationInputs) -> State:
     state, rank = node.states[0], node.rank()
     axes = [int(each) for each in node.attribute("squeeze_dims")]
-    if not isinstance(state, RowParts) or not axes or state.is_spread:
+    if not isinstance(state, RowParts) or not axes:
         return node.mixes("it may drop the dimension of the rows")
     if any(each < 0 for each in axes):
         if rank is None:
@@ -116,6 +121,8 @@ def split(node: OperationInputs) -> State:
     """Split has the axis first, SplitV last."""
     at, values = (0, 1) if node.type == "Split" else (2, 0)
     state, axes = node.states[values], node.axes(at, node.rank(values))
+    if any(n != values and not size_rules.is_same(each) for n, each in enumerate(node.states)):
+        return node.mixes("its sizes depend on the batch")
     if not isinstance(state, RowParts) or axes is None or state.axis in axes or state.is_spread:
         return node.mixes("it cuts along the dimension of the rows")
     return state
@@ -125,6 +132,8 @@ def strided(node: OperationInputs) -> State:
     state, rank = node.states[0], node.rank()
     if not isinstance(state, RowParts) or rank is None or state.is_spread:
         return node.mixes("the number of dimensions is not known")
+    if not all(map(size_rules.is_same, node.states[1:])):
+        return node.mixes("its limits depend on the batch")
     begin, end, strides = (node.value(n) for n in (1, 2, 3))
     count = next((len(each) for each in (strides, begin, end) if each is not None), None)
     if count is None:
@@ -165,6 +174,8 @@ def sliced(node: OperationInputs) -> State:
     if not isinstance(state, RowParts) or state.is_spread or begin is None or int(begin[state.axis]):
         return node.mixes("it selects rows")
     of_size = node.states[2]
+    if not size_rules.is_same(node.states[1]) or not size_rules.is_same(of_size, but=state.axis):
+        return node.mixes("its limits depend on the batch")
     if isinstance(of_size, KnownSizes):
         is_whole = state.is_exact and of_size.sizes[state.axis] == RowCount("rows")
     else:
@@ -173,12 +184,28 @@ def sliced(node: OperationInputs) -> State:
 
 
 def padded(node: OperationInputs) -> State:
-    state, amounts = node.states[0], node.value(1)
+    state = node.states[0]
     if not isinstance(state, RowParts) or state.is_spread or any(each != SAME for each in node.states[1:]):
         return node.mixes("an argument depends on the batch")
-    if amounts is None or int(amounts[state.axis][0]) or int(amounts[state.axis][1]):
-        return node.mixes("it adds rows")
-    return state
+    amounts = _amounts(node, state.axis)
+    return state if amounts == [0, 0] else node.mixes("it adds rows")
+
+
+def _amounts(node: OperationInputs, axis: int) -> list[int] | None:
+    """How much is added before and after a dimension, also if the amounts of others are not known."""
+    if (value := node.value(1)) is not None:
+        return [int(each) for each in value[axis]]
+    made = node.operation.inputs[1].op
+    if made.type == "Reshape":  # of one list of all amounts
+        made, places = made.inputs[0].op, [2 * axis, 2 * axis + 1]
+    else:
+        places = [axis]
+    if made.type != "Pack" or made.get_attr("axis") or len(made.inputs) <= places[-1]:
+        return None
+    values = [node.constant(made.inputs[place]) for place in places]
+    if any(each is None or each.size != 2 // len(places) for each in values):
+        return None
+    return [int(number) for each in values for number in each.reshape(-1)]
 
 
 def tiled(node: OperationInputs) -> State:
@@ -228,10 +255,16 @@ def gathered_nd(node: OperationInputs) -> State:
 
 
 def spread(node: OperationInputs) -> State:
-    """SpaceToBatchND and its inverse: convolutions with holes interleave the examples."""
+    """SpaceToBatchND and its inverse, which must have the same blocks: convolutions with holes interleave examples."""
     state, is_back = node.states[0], node.type.startswith("BatchToSpace")
     if not isinstance(state, RowParts) or state.axis or state.is_spread != is_back or not state.is_exact:
         return node.mixes("it mixes the dimension of the rows with others")
     if any(each != SAME for each in node.states[1:]):
         return node.mixes("an argument depends on the batch")
-    return replace(state, is_spread=not is_back)
+    block_shape = node.value(1)
+    if block_shape is None:
+        return node.mixes("its blocks are not known")
+    blocks = tuple(int(each) for each in block_shape)
+    if is_back and blocks != state.block_shape:
+        return node.mixes("its blocks are not those with which rows were interleaved")
+    return replace(state, block_shape=() if is_back else blocks)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tfserve.runtimes.row_walk import operations
+from tfserve.runtimes.row_walk import operations, size_rules
 from tfserve.runtimes.row_walk.operation_inputs import OperationInputs, rows_only
 from tfserve.runtimes.row_walk.row_states import SAME, BatchCondition, KnownSizes, RowCount, RowParts, SameForAll, State
 
@@ -94,6 +94,8 @@ def by_example(node: OperationInputs) -> State:
         return _all_by_example(node)
     if node.type == "MaxPoolWithArgmax" and node.attribute("include_batch_in_index"):
         return node.mixes("its indices count rows")
+    if "BackpropInput" in node.type and not size_rules.is_same(node.states[0], but=0):
+        return node.mixes("its sizes depend on the batch")
     found = rows_only(node, *_ARGUMENTS.get(node.type, (SameForAll,)))
     if not isinstance(found, RowParts):
         return found
@@ -124,9 +126,52 @@ def along_last(node: OperationInputs) -> State:
     if found.is_spread:
         return node.mixes("rows are interleaved")
     rank = node.rank(next(n for n, state in enumerate(node.states) if isinstance(state, RowParts)))
-    if rank is None or found.axis >= rank - operations.MIXES_LAST[node.type]:
+    mixes = operations.MIXES_LAST[node.type]
+    if node.type in {"MatrixDiagV2", "MatrixDiagV3"} and node.shape(1) == ():  # one diagonal, not a band
+        mixes = 1
+    if rank is None or found.axis >= rank - mixes:
         return node.mixes("it works along the dimension of the rows")
     return found
+
+
+def looked_up(node: OperationInputs) -> State:
+    """LookupTableFind: dimensions may be added at the end."""
+    table, keys, default = node.states
+    if isinstance(keys, RowParts) and table == default == SAME:
+        return keys
+    return node.mixes("the table depends on the batch")
+
+
+def hashed(node: OperationInputs) -> State:
+    """Fingerprint: all dimensions but the first are hashed together."""
+    found = node.states[0]
+    if isinstance(found, RowParts) and not found.axis and not found.is_spread and node.states[1] == SAME:
+        return found
+    return node.mixes("rows are not along the first dimension")
+
+
+def with_diagonal(node: OperationInputs) -> State:
+    """MatrixSetDiag: a matrix and a diagonal for each row."""
+    matrix, diagonal, *others = node.states
+    if matrix == diagonal == RowParts() and not any(state != SAME for state in others) and (node.rank() or 0) > 2:
+        return RowParts()
+    return node.mixes("it works along the dimension of the rows")
+
+
+def is_clamped(node: OperationInputs) -> bool:
+    """Whether the result is one number, because its upper limit is not above the lower one."""
+    if node.type not in {"Minimum", "Maximum"} or not node.operation.outputs[0].dtype.is_integer:
+        return False
+    inner = "Maximum" if node.type == "Minimum" else "Minimum"
+    for outer_limit, limited in ((0, 1), (1, 0)):
+        made = node.operation.inputs[limited].op
+        limits = [node.value(outer_limit), *(node.constant(each) for each in made.inputs if made.type == inner)]
+        known = [int(each) for each in limits if each is not None and each.shape == ()]
+        if limits[0] is None or limits[0].shape != () or len(known) < 2 or node.output_shape() != ():
+            continue
+        if known[0] <= known[1] if node.type == "Minimum" else known[0] >= known[1]:
+            return True
+    return False
 
 
 def one_hot(node: OperationInputs) -> State:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,12 @@ from tfserve.runtimes.row_walk.row_states import State
 
 #: return their input
 SAME_TENSOR = frozenset({"Identity", "StopGradient", "Snapshot", "EnsureShape"})
+_NUMBERS = itertools.count()
+
+
+def new_number() -> int:
+    """Part of the names of sources. Unlike `id`, it is never used again."""
+    return next(_NUMBERS)
 
 
 class GraphFacts:
@@ -21,10 +28,18 @@ class GraphFacts:
         self.states: dict[str, State] = {}
         self.shapes: dict[str, Shape | None] = {}
         self.values: dict[str, Any] = {}
+        #: operations, and their outputs, of a branch of TensorFlow 1 that is never taken
+        self.dead: set[str] = set()
+        #: why it depends on the batch whether an operation of TensorFlow 1 is computed
+        self.gates: dict[str, State] = {}
         self._sources: dict[str, str] = {}
         self._static_value = static_value
+        self._number = new_number()
+        self._computed: dict[str, Any] = {}
 
     def give(self, tensor: Any, state: State, shape: Shape | None, source: str | None, value: Any = None) -> None:
+        if tensor.name in self.states:  # it is fed, so the operation does not count
+            return
         self.states[tensor.name] = state
         self.shapes[tensor.name] = shape
         if source is not None:
@@ -42,16 +57,16 @@ class GraphFacts:
     def source(self, tensor: Any) -> str:
         while tensor.name not in self._sources and tensor.op.type in SAME_TENSOR:
             tensor = tensor.op.inputs[0]
-        return self._sources.get(tensor.name, f"{id(self)}/{tensor.name}")
+        return self._sources.get(tensor.name, f"{self._number}/{tensor.name}")
 
     def constant(self, tensor: Any) -> Any:
         while tensor.name not in self.values and tensor.op.type in {"PlaceholderWithDefault", *SAME_TENSOR}:
             tensor = tensor.op.inputs[0]
         found = self.values.get(tensor.name)
-        return self._static_value(tensor) if found is None else found
+        return self._static_value(tensor) if found is None and constants.is_small(tensor) else found
 
     def computed(self, tensor: Any) -> Any:
-        return constants.computed(tensor, self.constant, self._rank)
+        return constants.computed(tensor, self.constant, self._rank, self._computed)
 
     def _rank(self, tensor: Any) -> int | None:
         shape = self.shape(tensor)

@@ -6,7 +6,23 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from tfserve.runtimes.row_walk.operation_inputs import OperationInputs
-from tfserve.runtimes.row_walk.row_states import SAME, ListElements, OneRow, RowCount, RowParts, SameForAll, State
+from tfserve.runtimes.row_walk.row_states import (
+    SAME,
+    ListElements,
+    OneRow,
+    RowCount,
+    RowParts,
+    RowPosition,
+    SameForAll,
+    State,
+)
+
+
+def made(node: OperationInputs) -> State:
+    """TensorListReserve and EmptyTensorList: if its length counts rows, only rows may be written to it."""
+    if node.states[1] == SAME:
+        return ListElements()
+    return ListElements(is_by_row=True) if node.states[1] == RowCount("rows") else node.mixes("its length is open")
 
 
 def unstacked(node: OperationInputs) -> State:
@@ -36,7 +52,7 @@ def element(node: OperationInputs, source: Callable[[int], str]) -> State:
     if not isinstance(state, ListElements):
         return node.mixes("it reads from something else than a list")
     if state.is_by_row:
-        return OneRow(source(1)) if isinstance(index, SameForAll | RowCount) else node.mixes("it selects rows")
+        return OneRow(source(1)) if isinstance(index, RowPosition) else node.mixes("it selects rows")
     if not isinstance(index, SameForAll | RowCount):
         return node.mixes("the step depends on the batch")
     return SAME if state.each is None else state.each
@@ -45,13 +61,12 @@ def element(node: OperationInputs, source: Callable[[int], str]) -> State:
 def changed(node: OperationInputs, source: Callable[[int], str]) -> State:
     state, index, value = node.states[:3]
     state = ListElements(SAME) if isinstance(state, SameForAll) else state
-    if not isinstance(state, ListElements) or not isinstance(index, SameForAll | RowCount):
-        return node.mixes("the step depends on the batch")
-    if isinstance(value, OneRow):
-        is_fresh = state.each in {None, SAME}
-        if is_fresh and value.index == source(1):
+    if isinstance(state, ListElements) and isinstance(value, OneRow) and isinstance(index, RowPosition):
+        if state.each in {None, SAME} and value.index == source(1):
             return ListElements(SAME, is_by_row=True)
         return node.mixes("it writes a row to another position")
+    if not isinstance(state, ListElements) or not isinstance(index, SameForAll | RowCount):
+        return node.mixes("the step depends on the batch")
     if state.is_by_row or not isinstance(value, SameForAll | RowParts):
         return node.mixes("it combines rows with something else")
     if state.each is None or state.each == SAME:

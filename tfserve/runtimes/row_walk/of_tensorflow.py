@@ -6,8 +6,9 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from tfserve.runtimes.row_walk import operations
 from tfserve.runtimes.row_walk.operation_inputs import Shape
-from tfserve.runtimes.row_walk.walk import RowWalk
+from tfserve.runtimes.row_walk.walk import RowWalk, GraphTooLarge
 
 log = logging.getLogger(__name__)
 
@@ -17,7 +18,10 @@ def why_mixed(graph: Any, inputs: Iterable[Any], outputs: Sequence[Any]) -> str:
     import tensorflow as tf
 
     try:
-        return RowWalk(_Functions(graph).of, tf.get_static_value).why_mixed(graph, inputs, outputs)
+        functions = _Functions(graph)
+        return RowWalk(functions.of, tf.get_static_value, functions.draw).why_mixed(graph, inputs, outputs)
+    except GraphTooLarge:
+        return "its graph is too large to be followed"
     except Exception:  # whatever is strange about a graph, its requests can be computed alone
         log.warning("the rows of a batch can't be followed through a graph", exc_info=True)
         return "its graph can't be followed"
@@ -29,6 +33,17 @@ class _Functions:
     def __init__(self, graph: Any) -> None:
         self._graph = graph
         self._made: dict[tuple[str, tuple[Shape | None, ...]], Any] = {}
+        self._random: dict[str, bool] = {}
+
+    def draw(self, name: str) -> bool:
+        """Whether a function, or one that it calls, draws random numbers."""
+        if name not in self._random:
+            self._random[name] = False  # it may call itself
+            nodes = self._graph._get_function(name).cached_definition.node_def
+            called = {each.func.name for node in nodes for each in node.attr.values() if each.HasField("func")}
+            called |= {each.name for node in nodes for value in node.attr.values() for each in value.list.func}
+            self._random[name] = any(operations.draws(node.op) for node in nodes) or any(map(self.draw, called))
+        return self._random[name]
 
     def of(self, name: str, shapes: Sequence[Shape | None]) -> Any:
         import tensorflow as tf

@@ -72,8 +72,6 @@ BY_ELEMENT = frozenset(
         "LogicalAnd",
         "LogicalNot",
         "LogicalOr",
-        "LookupTableFind",
-        "LookupTableFindV2",
         "Maximum",
         "Minimum",
         "Mod",
@@ -142,7 +140,7 @@ BY_ELEMENT = frozenset(
 )
 
 #: the same, with further dimensions added at the end
-ADDS_DIMENSIONS = frozenset({"DecodeRaw", "DecodePaddedRaw", "Fingerprint"})
+ADDS_DIMENSIONS = frozenset({"DecodeRaw", "DecodePaddedRaw"})
 
 #: treat each element of the first dimension of one of their inputs alone; the other inputs are weights
 BY_EXAMPLE = frozenset(
@@ -185,9 +183,6 @@ BY_EXAMPLE = frozenset(
         "SimpleMLInferenceOp",
         "SimpleMLInferenceOpWithHandle",
         "SimpleMLInferenceLeafIndexOpWithHandle",
-        "DecodeWav",
-        "EncodeWav",
-        "AudioSpectrogram",
         "Mfcc",
         "BoostedTreesPredict",
         "BoostedTreesBucketize",
@@ -196,18 +191,22 @@ BY_EXAMPLE = frozenset(
     ]
 )
 
+#: find each element in a table
+LOOKS_UP = frozenset({"LookupTableFind", "LookupTableFindV2"})
+
 #: reduce the dimensions that their second input names
 REDUCES = frozenset(["Sum", "Mean", "Prod", "Max", "Min", "All", "Any", "EuclideanNorm", "ArgMax", "ArgMin"])
 
-#: work along the dimensions that their second input names, which stay
-ALONG = frozenset({"Cumsum", "Cumprod", "CumulativeLogsumexp", "ReverseV2"})
+#: work along the dimensions that their second input names (Roll: the third), which stay
+ALONG = frozenset({"Cumsum", "Cumprod", "CumulativeLogsumexp", "ReverseV2", "Roll"})
 
 #: mix this number of last dimensions only
 MIXES_LAST = {
     "Softmax": 1, "LogSoftmax": 1, "TopKV2": 1, "TopK": 1, "FFT": 1, "IFFT": 1, "RFFT": 1, "IRFFT": 1, "FFT2D": 2,
     "IFFT2D": 2, "RFFT2D": 2, "IRFFT2D": 2, "MatrixBandPart": 2, "Cholesky": 2, "MatrixInverse": 2,
     "MatrixDeterminant": 2, "LogMatrixDeterminant": 2, "Qr": 2, "Svd": 2, "SelfAdjointEigV2": 2, "MatrixExponential": 2,
-    "AdjustContrastv2": 3, "NthElement": 1,
+    "AdjustContrastv2": 3, "NthElement": 1, "MatrixDiag": 1,
+    "MatrixDiagV2": 2, "MatrixDiagV3": 2, "MatrixDiagPart": 2, "MatrixDiagPartV2": 2, "MatrixDiagPartV3": 2,
 }  # fmt: skip
 
 #: these may combine all elements, whatever their arguments
@@ -223,3 +222,11 @@ CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
 IFS = frozenset({"If", "StatelessIf"})
 CASES = frozenset({"Case", "StatelessCase"})
 WHILES = frozenset({"While", "StatelessWhile"})
+WITH_FUNCTIONS = CALLS | IFS | CASES | WHILES
+
+_RANDOM = ("Random", "StatelessRandom", "StatefulRandom", "Stateful", "TruncatedNormal", "Multinomial", "Parameterized")
+
+
+def draws(kind: str) -> bool:
+    """Whether operations of this type draw random numbers."""
+    return kind.startswith(_RANDOM) and "Call" not in kind

@@ -48,13 +48,31 @@ def n_grams(node: OperationInputs) -> Sequence[State]:
     return [node.mixes()] * 2
 
 
+def parsed(node: OperationInputs) -> Sequence[State]:
+    """ParseExample: features of a fixed length are rows, others have a length in each row."""
+    sparse_features = int(node.attribute("Nsparse" if node.type == "ParseExample" else "num_sparse"))
+    shapes = [each if hasattr(each, "unknown_rank") else each.as_proto() for each in node.attribute("dense_shapes")]
+    count = len(node.operation.outputs)
+    if node.states[0] != ROWS or node.rank() != 1 or any(state != SAME for state in node.states[1:]):
+        return [node.mixes("the examples are not rows")] * count
+    sparse: list[State] = [node.mixes("sparse features have different lengths")] * (3 * sparse_features)
+    dense: list[State] = [
+        node.mixes("rows are padded to the longest of the batch")
+        if shape.unknown_rank or any(each.size < 0 for each in shape.dim)
+        else ROWS
+        for shape in shapes
+    ]
+    ragged = (count - len(sparse) - len(dense)) // 2
+    return [*sparse, *dense, *[FlatRows()] * ragged, *[RowPartition()] * ragged]
+
+
 def of_ragged(node: OperationInputs) -> State:
     if node.type == "RaggedTensorToTensor":
         return _as_matrix(node)
     if node.type == "RaggedBincount":
         return _counts(node)
     kinds = {type(state) for state in node.states}
-    if node.type in operations.BY_ELEMENT and kinds <= {FlatRows, SameForAll}:
+    if node.type in operations.BY_ELEMENT | operations.LOOKS_UP and kinds <= {FlatRows, SameForAll}:
         scalars = [n for n, state in enumerate(node.states) if isinstance(state, SameForAll)]
         return (
             FlatRows()

@@ -31,12 +31,16 @@ class KnownSizes:
 class RowParts:
     """Consists of equal parts along the dimension `axis`, each of which depends on one row, in order.
 
-    `is_exact` if there is one element for each row. `is_spread` if the parts are interleaved (space_to_batch).
+    `is_exact` if there is one element for each row. `block_shape` if the parts are interleaved (space_to_batch).
     """
 
     axis: int = 0
     is_exact: bool = True
-    is_spread: bool = False
+    block_shape: tuple[int, ...] = ()
+
+    @property
+    def is_spread(self) -> bool:
+        return bool(self.block_shape)
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,11 @@ class OneRow:
     """Depends on one row: that of the position `index`, which is the name of a tensor in the body of a loop."""
 
     index: str
+
+
+@dataclass(frozen=True)
+class RowPosition:
+    """In a loop over all rows, the position of the current one."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +96,7 @@ State: TypeAlias = (
     | KnownSizes
     | RowParts
     | OneRow
+    | RowPosition
     | ListElements
     | FlatRows
     | RowPartition

@@ -8,7 +8,7 @@ from tfserve.runtimes.row_walk.operation_inputs import OperationInputs, Shape
 from tfserve.runtimes.row_walk.row_states import SAME, KnownSizes, OneRow, RowCount, RowParts, SameForAll, State
 
 ROW_COUNT = RowCount("rows")
-_PASSES = frozenset({"Identity", "Cast", "Snapshot", "StopGradient", "EnsureShape"})
+_PASSES = frozenset({"Identity", "Snapshot", "StopGradient", "EnsureShape"})
 
 
 def shape(node: OperationInputs) -> State:
@@ -29,9 +29,30 @@ def of_sizes(node: OperationInputs) -> State:
     found = rule(node) if rule is not None else None
     if found is not None:
         return found
-    if node.type in _PASSES:
+    if node.type in _PASSES or (node.type == "Cast" and _is_whole(node)):
         return node.states[0]
-    return RowCount()
+    return SAME if all(map(is_same, node.states)) else RowCount()
+
+
+def is_same(state: State, but: int | None = None) -> bool:
+    """Whether sizes are the same for every batch, except for the one at the position `but`."""
+    if isinstance(state, KnownSizes):
+        return all(each == SAME for n, each in enumerate(state.sizes) if n != but)
+    return state == SAME
+
+
+def _is_whole(node: OperationInputs) -> bool:
+    """Whether it computes with integers only."""
+    return all(each.dtype.is_integer for each in (*node.operation.inputs, *node.operation.outputs))
+
+
+def taken_apart(node: OperationInputs) -> list[State]:
+    """Unpack and Split of a list of sizes: each of them."""
+    *others, sizes = node.states
+    count = len(node.operation.outputs)
+    if not isinstance(sizes, KnownSizes) or len(sizes.sizes) != count or any(state != SAME for state in others):
+        return [RowCount()] * count
+    return [KnownSizes((each,)) if node.type == "Split" else each for each in sizes.sizes]
 
 
 def _element(node: OperationInputs) -> State | None:
@@ -72,12 +93,12 @@ def _product(node: OperationInputs) -> State | None:
     counts = [each for each in state.sizes if isinstance(each, RowCount)]
     if not counts:
         return SAME
-    return RowCount("blocks") if {each.what for each in counts} <= {"rows", "blocks"} else None
+    return RowCount("blocks") if len(counts) == 1 and counts[0].what in {"rows", "blocks"} and _is_whole(node) else None
 
 
 def _multiplied(node: OperationInputs) -> State | None:
     states = [state for state in node.states if state != SAME]
-    if all(isinstance(state, RowCount) and state.what in {"rows", "blocks"} for state in states):
+    if len(states) == 1 and states[0] in {ROW_COUNT, RowCount("blocks")} and _is_whole(node):
         return RowCount("blocks")
     return None
 
@@ -172,6 +193,8 @@ def reshaped(node: OperationInputs) -> State:
     if not isinstance(sizes, SameForAll | KnownSizes):
         return node.mixes("its sizes depend on the batch")
     before, after = node.shape(), node.output_shape()
+    if isinstance(sizes, KnownSizes) and not is_same(sizes, but=0):
+        return node.mixes("its sizes depend on the batch")
     if isinstance(sizes, KnownSizes) and sizes.sizes:
         first = sizes.sizes[0]
         if first in {ROW_COUNT, RowCount("blocks")} and all(each == SAME for each in sizes.sizes[1:]):

@@ -7,14 +7,17 @@ from typing import Any
 
 from tfserve.runtimes.row_walk import (
     axis_rules,
+    branches,
     element_rules,
     list_rules,
+    loops,
     operations,
     product_rules,
     ragged_rules,
     size_rules,
 )
-from tfserve.runtimes.row_walk.graph_facts import SAME_TENSOR, GraphFacts, sizes_of
+from tfserve.runtimes.row_walk.graph_facts import SAME_TENSOR, GraphFacts
+from tfserve.runtimes.row_walk.memo import memo_key
 from tfserve.runtimes.row_walk.operation_inputs import OperationInputs, Shape
 from tfserve.runtimes.row_walk.row_states import (
     ROWS,
@@ -22,7 +25,6 @@ from tfserve.runtimes.row_walk.row_states import (
     BatchCondition,
     FlatRows,
     KnownSizes,
-    ListElements,
     MixedRows,
     OneRow,
     RowCount,
@@ -33,9 +35,14 @@ from tfserve.runtimes.row_walk.row_states import (
     joined,
 )
 
-MAX_ROUNDS = 12
-"""Of a loop, until nothing new is known of its variables."""
 MAX_DEPTH = 50
+MAX_OPERATIONS = 30_000
+"""In all functions, each time that they are followed: about five seconds. The graph of the session does not count."""
+
+
+class GraphTooLarge(Exception):
+    """Following a graph would take too long."""
+
 
 Rule = Callable[[OperationInputs], State]
 _Result = tuple[State, Shape | None]
@@ -53,6 +60,8 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(("GatherNd", "ResourceGatherNd"), axis_rules.gathered_nd),
     **dict.fromkeys(("SpaceToBatchND", "BatchToSpaceND"), axis_rules.spread),
     **dict.fromkeys(("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"), product_rules.multiplied),
+    **dict.fromkeys(operations.LOOKS_UP, element_rules.looked_up),
+    "Fingerprint": element_rules.hashed,
     "Einsum": product_rules.einsum,
     "Transpose": axis_rules.transposed,
     "ExpandDims": axis_rules.expanded,
@@ -66,25 +75,35 @@ _RULES: dict[str, Rule] = {
     "Reshape": size_rules.reshaped,
     "OneHot": element_rules.one_hot,
     "DenseBincount": element_rules.bincount,
+    **dict.fromkeys(("MatrixSetDiag", "MatrixSetDiagV2", "MatrixSetDiagV3"), element_rules.with_diagonal),
     "TensorListFromTensor": list_rules.unstacked,
     "TensorListStack": list_rules.stacked,
     "TensorListPushBack": list_rules.appended,
 }
 _WITH_SOURCE = {"TensorListGetItem": list_rules.element, "TensorListSetItem": list_rules.changed}
-_RAGGED = {"StringSplitV2": ragged_rules.divided, "StringNGrams": ragged_rules.n_grams}
-_RANDOM = ("Random", "StatelessRandom", "StatefulRandom", "Stateful", "TruncatedNormal", "Multinomial", "Parameterized")
+_RAGGED: dict[str, Callable[[OperationInputs], Sequence[State]]] = {
+    "StringSplitV2": ragged_rules.divided,
+    "StringNGrams": ragged_rules.n_grams,
+    "ParseExample": ragged_rules.parsed,
+    "ParseExampleV2": ragged_rules.parsed,
+}
 
 
 class RowWalk:
-    """`function` gives the graph of a function for shapes of its arguments, `static_value` the value of a tensor."""
+    """`function` gives the graph of a function for shapes of its arguments, `static_value` the value of a tensor,
+    `draws` whether a function draws random numbers.
+    """
 
     def __init__(
-        self, function: Callable[[str, Sequence[Shape | None]], Any], static_value: Callable[[Any], Any]
-    ) -> None:
+        self, function: Callable[[str, Sequence[Shape | None]], Any], static_value: Callable[[Any], Any],
+        draws: Callable[[str], bool],
+    ) -> None:  # fmt: skip
         self._function = function
+        self._draws = draws
         self._static_value = static_value
+        #: of functions that have been followed, by what is known of their inputs
         self._known: dict[object, list[_Result]] = {}
-        self._depth = 0
+        self._depth = self._followed = 0
         #: why a check of the model may depend on several rows
         self._mixed_check = ""
 
@@ -106,21 +125,27 @@ class RowWalk:
 
     def _evaluate(self, frame: GraphFacts, roots: Iterable[Any]) -> None:
         reached = _reached(frame, roots)
-        for operation in frame.graph.get_operations():
+        operations_of_graph = frame.graph.get_operations()
+        if self._depth:
+            self._followed += len(operations_of_graph)
+        if self._followed > MAX_OPERATIONS:
+            raise GraphTooLarge
+        for operation in operations_of_graph:
             is_known = bool(operation.outputs) and all(each.name in frame.states for each in operation.outputs)
             if operation in reached and not is_known:
                 self._compute(frame, operation)
 
     def _compute(self, frame: GraphFacts, operation: Any) -> None:
+        branches.follow_gates(frame, operation)
         if operation.type == "Merge":
-            _merge(frame, operation)
+            branches.merge(frame, operation)
             return
         states = [frame.states[each.name] for each in operation.inputs if each.name in frame.states]
         if len(states) < len(operation.inputs):  # of a branch that is never taken, or of a loop of TensorFlow 1
             return
         node = OperationInputs(operation, states, frame.shape, frame.computed)
         if operation.type == "Switch":
-            _switch(frame, node)
+            branches.switch(frame, node)
             return
         if operation.type == "Assert":
             self._check(states[0])
@@ -129,12 +154,12 @@ class RowWalk:
             frame.give(tensor, state, shape, None)
 
     def _check(self, state: State) -> None:
-        if isinstance(state, MixedRows) or (isinstance(state, BatchCondition) and state.what != "all"):
+        if not isinstance(state, SameForAll | RowParts | OneRow) and state != BatchCondition("all"):
             self._mixed_check = self._mixed_check or "an assertion is about all rows"
 
     def _results(self, frame: GraphFacts, node: OperationInputs) -> Sequence[_Result]:
         if node.type in operations.WHILES and not _is_simple(node.states):
-            return self._loop(frame, node)
+            return loops.followed(frame, node, self._inside)
         if node.type in operations.IFS | operations.CASES and not _is_simple(node.states):
             return self._choice(frame, node)
         if node.type in operations.CALLS and not _is_simple(node.states):
@@ -143,6 +168,8 @@ class RowWalk:
             return [(state, frame.shape(each)) for state, each in zip(node.states, node.operation.inputs, strict=True)]
         if node.type in _RAGGED and not _is_simple(node.states):
             return [(state, None) for state in _RAGGED[node.type](node)]
+        if node.type in {"Unpack", "Split"} and isinstance(node.states[-1], KnownSizes):
+            return [(state, None) for state in size_rules.taken_apart(node)]
         state = self._state(frame, node)
         shape = None
         if node.type in operations.BY_ELEMENT:
@@ -150,13 +177,17 @@ class RowWalk:
         return [(state, shape)] * len(node.operation.outputs)
 
     def _state(self, frame: GraphFacts, node: OperationInputs) -> State:
+        if element_rules.is_clamped(node):
+            return SAME
         for state in node.states:
             if isinstance(state, MixedRows):
                 return state
-        if node.type.startswith(_RANDOM) and "Call" not in node.type:
+        if operations.draws(node.type):
+            return node.mixes("it draws random numbers")
+        if node.type in operations.WITH_FUNCTIONS and any(map(self._draws, _functions(node))):
             return node.mixes("it draws random numbers")
         if node.type in {"TensorListReserve", "EmptyTensorList"}:
-            return ListElements()
+            return list_rules.made(node)
         if node.type in SAME_TENSOR:
             return node.states[0]
         if _is_simple(node.states):
@@ -191,9 +222,15 @@ class RowWalk:
         self, name: str, states: Sequence[State], shapes: Sequence[Shape | None], sources: Sequence[str],
         values: Sequence[Any],
     ) -> list[_Result]:  # fmt: skip
-        frame = self._inside(name, states, shapes, sources, values)
-        return [(frame.states.get(each.name, MixedRows("an output can't be computed")), frame.shape(each))
-                for each in frame.graph.outputs]  # fmt: skip
+        key = memo_key(name, states, shapes, sources, values)
+        if key not in self._known:
+            frame = self._inside(name, states, shapes, sources, values)
+            results = [(frame.states.get(each.name, MixedRows("an output can't be computed")), frame.shape(each))
+                       for each in frame.graph.outputs]  # fmt: skip
+            if any(isinstance(state, OneRow) for state, _ in results):  # these name tensors of this call
+                return results
+            self._known[key] = results
+        return self._known[key]
 
     def _inside(
         self, name: str, states: Sequence[State], shapes: Sequence[Shape | None], sources: Sequence[str],
@@ -207,22 +244,36 @@ class RowWalk:
             frame.give(tensor, *known)
         self._depth += 1
         try:
-            checks = [each for each in frame.graph.control_outputs if not each.outputs or each.type in operations.IFS]
+            checks = [
+                each
+                for each in frame.graph.control_outputs
+                if not each.outputs or each.type in operations.WITH_FUNCTIONS
+            ]
             self._evaluate(frame, [*(each.op for each in frame.graph.outputs), *checks])
         finally:
             self._depth -= 1
         return frame
 
+    def _is_assertion(self, frame: GraphFacts, node: OperationInputs) -> bool:
+        if node.type not in operations.IFS:
+            return False
+        tensors = list(node.operation.inputs)[1:]
+        known = ([frame.shape(each) for each in tensors], [frame.source(each) for each in tensors],
+                 [None] * len(tensors))  # fmt: skip
+        then, otherwise = (
+            self._inside(node.attribute(name).name, node.states[1:], *known) for name in ("then_branch", "else_branch")
+        )
+        return branches.is_assertion(then, otherwise)
+
     def _choice(self, frame: GraphFacts, node: OperationInputs) -> list[_Result]:
         decides = node.states[0]
-        if isinstance(decides, MixedRows):
-            self._check(decides)
-        if isinstance(decides, BatchCondition) and decides.what == "all":  # an assertion
+        if decides == BatchCondition("all") and self._is_assertion(frame, node):
             return [(decides, None)] * len(node.operation.outputs)
         if not isinstance(decides, SameForAll):
+            self._mixed_check = self._mixed_check or node.mixes("a condition depends on the batch").reason
             mixed = decides if isinstance(decides, MixedRows) else node.mixes("a condition depends on the batch")
             return [(mixed, None)] * len(node.operation.outputs)
-        found = [self._call(frame, node, name, 1) for name in _branches(frame, node)]
+        found = [self._call(frame, node, name, 1) for name in branches.names(frame, node)]
         results = found[0]
         for more in found[1:]:
             results = [
@@ -231,97 +282,18 @@ class RowWalk:
             ]
         return results
 
-    def _loop(self, frame: GraphFacts, node: OperationInputs) -> list[_Result]:
-        body, cond = node.attribute("body").name, node.attribute("cond").name
-        shapes = [
-            _loop_shape(frame.shape(one), two) for one, two in zip(node.operation.inputs, _declared(node), strict=True)
-        ]
-        sources = [f"{id(node)}/{n}" for n in range(len(shapes))]
-        nothing = [None] * len(shapes)
-        states = list(node.states)
-        for _ in range(MAX_ROUNDS):
-            inside = self._inside(body, states, shapes, sources, nothing)
-            results = [
-                inside.states.get(each.name, MixedRows("a loop can't be followed")) for each in inside.graph.outputs
-            ]
-            more = [joined(one, other, node.mixes("a variable of a loop changes its shape").reason)
-                    for one, other in zip(states, results, strict=True)]  # fmt: skip
-            if more == states:
-                break
-            states = more
-        ends = self._applied(cond, states, shapes, sources, nothing)[0][0]
-        stays = [inside.source(each) == sources[n] for n, each in enumerate(inside.graph.outputs)]
-        after = [_after(node, state, ends, stays=each) for state, each in zip(states, stays, strict=True)]
-        return list(zip(after, shapes, strict=True))
+
+def _functions(node: OperationInputs) -> list[str]:
+    """The names of all functions that an operation may call."""
+    if node.type in operations.CASES:
+        return [each.name for each in node.attribute("branches")]
+    names = {"While": ("cond", "body"), "If": ("then_branch", "else_branch")}
+    return [node.attribute(each).name for each in names.get(node.type.removeprefix("Stateless"), ("f",))]
 
 
 def _is_simple(states: Sequence[State]) -> bool:
     """Whether the inputs are the same for every batch, or come from a single row: then any operation keeps it so."""
     return all(isinstance(state, SameForAll | OneRow) for state in states) and len(set(states) - {SAME}) <= 1
-
-
-def _after(node: OperationInputs, state: State, ends: State, *, stays: bool) -> State:
-    """What is known of a variable after a loop."""
-    if isinstance(state, MixedRows) or stays:
-        return state
-    if isinstance(state, OneRow):
-        return node.mixes("a value is passed from row to row")
-    if ends == SAME:
-        return state
-    if not isinstance(ends, RowCount):
-        return node.mixes("a loop ends depending on the batch")
-    if isinstance(state, ListElements) and (state.is_by_row or state.each is None):
-        return state
-    return (
-        RowCount()
-        if isinstance(state, SameForAll | RowCount | KnownSizes)
-        else node.mixes("rows change in a loop over all rows")
-    )
-
-
-def _declared(node: OperationInputs) -> list[Shape | None]:
-    """The shapes that a loop declares for its variables, which may change in it."""
-    declared = node.attribute("output_shapes")
-    if len(declared) != len(node.operation.outputs):
-        return [None] * len(node.operation.outputs)
-    protos = [each if hasattr(each, "unknown_rank") else each.as_proto() for each in declared]
-    return [sizes_of(each) for each in protos]
-
-
-def _loop_shape(given: Shape | None, declared: Shape | None) -> Shape | None:
-    if declared is None or given is None or len(given) != len(declared):
-        return declared
-    return tuple(one if one == two else None for one, two in zip(given, declared, strict=True))
-
-
-def _branches(frame: GraphFacts, node: OperationInputs) -> list[str]:
-    """The functions that may run, only one of them if the condition is known."""
-    value = frame.computed(node.operation.inputs[0])
-    if node.type in operations.CASES:
-        return [each.name for each in node.attribute("branches")]
-    names = [node.attribute("then_branch").name, node.attribute("else_branch").name]
-    return names if value is None else [names[0] if bool(value) else names[1]]
-
-
-def _switch(frame: GraphFacts, node: OperationInputs) -> None:
-    """Of TensorFlow 1: the outputs are for false and true."""
-    data, decides = node.states
-    value = frame.computed(node.operation.inputs[1])
-    state = data if isinstance(decides, SameForAll) else node.mixes("a condition depends on the batch")
-    for tensor, when in zip(node.operation.outputs, (False, True), strict=True):
-        if value is None or bool(value) is when:
-            frame.give(tensor, state, node.shape(), None)
-
-
-def _merge(frame: GraphFacts, operation: Any) -> None:
-    known = [frame.states[each.name] for each in operation.inputs if each.name in frame.states]
-    if not known or any(each.op.type == "NextIteration" for each in operation.inputs):
-        return
-    state = known[0]
-    for other in known[1:]:
-        state = joined(state, other, f"operation Merge ({operation.name}): its branches differ")
-    for tensor in operation.outputs:
-        frame.give(tensor, state, None, None)
 
 
 def _reached(frame: GraphFacts, roots: Iterable[Any]) -> set[Any]:
