@@ -8,7 +8,7 @@ from typing import Any
 
 from tfserve.runtimes.row_walk import operations
 from tfserve.runtimes.row_walk.operation_inputs import Shape
-from tfserve.runtimes.row_walk.walk import RowWalk, GraphTooLarge
+from tfserve.runtimes.row_walk.walk import GraphTooLarge, RowWalk
 
 log = logging.getLogger(__name__)
 
