@@ -79,6 +79,10 @@ MIXED: dict[str, Callable[[Any], Any]] = {
     "rows but the first": _over_rows(lambda read, i: read.read(i), first=1),
     "a list as long as the batch": _list_of_columns,
     "too many variables": _shifted,
+    "a choice by position": _over_rows(lambda read, i: tf.cond(i > 5, lambda: -read.read(i), lambda: read.read(i))),
+    "a choice by the next row": _over_rows(
+        lambda read, i: tf.cond(tf.reduce_any(read.read(i + 1) > 1), lambda: -read.read(i), lambda: read.read(i))
+    ),
 }
 
 
@@ -90,3 +94,11 @@ def test_loops_that_can_mix_rows_are_found(what: str) -> None:
 def test_a_loop_that_computes_each_row_alone_keeps_rows_apart() -> None:
     assert _why_mixed(_over_rows(lambda read, i: tf.nn.softmax(read.read(i)))) == ""
     assert _why_mixed(lambda x: tf.map_fn(lambda row: row * tf.reduce_sum(row), x)) == ""
+
+
+def test_a_choice_in_a_loop_may_depend_on_the_row() -> None:
+    assert (
+        _why_mixed(lambda x: tf.map_fn(lambda row: tf.cond(tf.reduce_any(row > 1), lambda: -row, lambda: row), x)) == ""
+    )
+    constants = lambda row: tf.cond(row[0] > 1, lambda: tf.ones([4]), lambda: tf.zeros([4]))  # noqa: E731
+    assert _why_mixed(lambda x: tf.map_fn(constants, x)) == ""

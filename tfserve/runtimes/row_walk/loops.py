@@ -29,8 +29,10 @@ MAX_ROUNDS = 12
 Inside = Callable[[str, Sequence[State], Sequence[Shape | None], Sequence[str], Sequence[Any]], GraphFacts]
 
 
-def followed(frame: GraphFacts, node: OperationInputs, inside: Inside) -> list[tuple[State, Shape | None]]:
-    """What is known of the variables after a loop."""
+def followed(
+    frame: GraphFacts, node: OperationInputs, inside: Inside, tried: Inside
+) -> list[tuple[State, Shape | None]]:
+    """What is known of the variables after a loop. `tried` is for a look before it is known what kind of loop it is."""
     shapes = [
         _loop_shape(frame.shape(one), two) for one, two in zip(node.operation.inputs, _declared(node), strict=True)
     ]
@@ -40,10 +42,13 @@ def followed(frame: GraphFacts, node: OperationInputs, inside: Inside) -> list[t
     def within(name: str, states: Sequence[State]) -> GraphFacts:
         return inside(node.attribute(name).name, states, shapes, sources, nothing)
 
-    body = within("body", node.states)
+    def first(name: str) -> GraphFacts:
+        return tried(node.attribute(name).name, node.states, shapes, sources, nothing)
+
+    body = first("body")
     stays = [body.source(each) == sources[n] for n, each in enumerate(body.graph.outputs)]
     counters = _counters(frame, node, body, sources)
-    rows = _is_over_rows(within("cond", node.states), counters, stays, sources)
+    rows = _is_over_rows(first("cond"), counters, stays, sources)
     states = _before(node, counters if rows else set(), stays, is_over_rows=rows)
     states = _converged(node, states, stays, within, counters if rows else set())
     if not rows and (ends := _result(within("cond", states), 0)) != SAME:

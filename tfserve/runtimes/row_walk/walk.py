@@ -101,8 +101,8 @@ class RowWalk:
         self._function = function
         self._draws = draws
         self._static_value = static_value
-        #: of functions that have been followed, by what is known of their inputs
-        self._known: dict[object, list[_Result]] = {}
+        #: results and mixed checks of functions that have been followed, by what is known of their inputs
+        self._known: dict[object, tuple[list[_Result], str]] = {}
         self._depth = self._followed = 0
         #: why a check of the model may depend on several rows
         self._mixed_check = ""
@@ -159,7 +159,7 @@ class RowWalk:
 
     def _results(self, frame: GraphFacts, node: OperationInputs) -> Sequence[_Result]:
         if node.type in operations.WHILES and not _is_simple(node.states):
-            return loops.followed(frame, node, self._inside)
+            return loops.followed(frame, node, self._inside, self._tried)
         if node.type in operations.IFS | operations.CASES and not _is_simple(node.states):
             return self._choice(frame, node)
         if node.type in operations.CALLS and not _is_simple(node.states):
@@ -223,14 +223,29 @@ class RowWalk:
         values: Sequence[Any],
     ) -> list[_Result]:  # fmt: skip
         key = memo_key(name, states, shapes, sources, values)
-        if key not in self._known:
-            frame = self._inside(name, states, shapes, sources, values)
-            results = [(frame.states.get(each.name, MixedRows("an output can't be computed")), frame.shape(each))
-                       for each in frame.graph.outputs]  # fmt: skip
-            if any(isinstance(state, OneRow) for state, _ in results):  # these name tensors of this call
-                return results
-            self._known[key] = results
-        return self._known[key]
+        if key in self._known:
+            results, mixed_check = self._known[key]
+            self._mixed_check = self._mixed_check or mixed_check
+            return results
+        before, self._mixed_check = self._mixed_check, ""
+        frame = self._inside(name, states, shapes, sources, values)
+        results = [(frame.states.get(each.name, MixedRows("an output can't be computed")), frame.shape(each))
+                   for each in frame.graph.outputs]  # fmt: skip
+        if not any(isinstance(state, OneRow) for state, _ in results):  # these name tensors of this call
+            self._known[key] = results, self._mixed_check
+        self._mixed_check = before or self._mixed_check
+        return results
+
+    def _tried(
+        self, name: str, states: Sequence[State], shapes: Sequence[Shape | None], sources: Sequence[str],
+        values: Sequence[Any],
+    ) -> GraphFacts:  # fmt: skip
+        """What would be known inside a function. Its checks don't count, because it is followed again."""
+        before = self._mixed_check
+        try:
+            return self._inside(name, states, shapes, sources, values)
+        finally:
+            self._mixed_check = before
 
     def _inside(
         self, name: str, states: Sequence[State], shapes: Sequence[Shape | None], sources: Sequence[str],
@@ -269,18 +284,20 @@ class RowWalk:
         decides = node.states[0]
         if decides == BatchCondition("all") and self._is_assertion(frame, node):
             return [(decides, None)] * len(node.operation.outputs)
-        if not isinstance(decides, SameForAll):
+        if not isinstance(decides, SameForAll | OneRow):
             self._mixed_check = self._mixed_check or node.mixes("a condition depends on the batch").reason
             mixed = decides if isinstance(decides, MixedRows) else node.mixes("a condition depends on the batch")
             return [(mixed, None)] * len(node.operation.outputs)
         found = [self._call(frame, node, name, 1) for name in branches.names(frame, node)]
+        reason = node.mixes("its branches differ").reason
         results = found[0]
         for more in found[1:]:
             results = [
-                (joined(one, other, node.mixes("its branches differ").reason), shape if shape == another else None)
+                (joined(one, other, reason), shape if shape == another else None)
                 for (one, shape), (other, another) in zip(results, more, strict=True)
             ]
-        return results
+        # Which branch it is may depend on the row, also if each gives the same for all rows.
+        return [(joined(decides, state, reason), shape) for state, shape in results]
 
 
 def _functions(node: OperationInputs) -> list[str]:
