@@ -21,7 +21,8 @@ WITHOUT = "import sys\nfor each in ('ai_edge_litert', 'tf2onnx', 'onnxruntime'):
 def test_the_same_files_begin_with_the_chosen_runtime_unless_it_is_damaged(
     start: Callable[..., Server], models: Path, tmp_path: Path
 ) -> None:
-    server = start(PYTHONPATH=without_other_candidates(tmp_path), TFSERVE_ROOTS=str(models), TFSERVE_CONVERT="1")
+    server = start(PYTHONPATH=without_other_candidates(tmp_path), TFSERVE_ROOTS=str(models), TFSERVE_CONVERT="1",
+                   TFSERVE_WARM_SPARE="1")  # fmt: skip
     first = deployed(server, "first", models / "deep")
     assert first["runtime"] == "tensorflow"
     eventually(lambda: status(server, "first")["choice"].startswith("openvino was chosen"), server)
