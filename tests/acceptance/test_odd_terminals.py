@@ -73,7 +73,7 @@ def test_a_closed_or_full_output_is_a_sentence(server: Server, prepared: str, tm
 def test_json_is_printed_by_every_command_that_offers_it(server: Server, prepared: str, tmp_path: Path) -> None:
     (tmp_path / "b.txt").write_text("b")
     upload = json.loads(shell(server, "tfserve upload b.txt --json", tmp_path).stdout)["path"]
-    job = server.http.get("/jobs/", params={"workspace": prepared}).json()["result"]["jobs"][-1]["id"]
+    job = server.http.get("/jobs/", params={"name": prepared}).json()["result"]["jobs"][-1]["id"]
     for line in (
         f"tfserve files get {prepared} a.txt --json",
         f"tfserve files put {prepared} b.txt --json",

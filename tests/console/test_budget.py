@@ -81,7 +81,7 @@ def test_pages_with_much_to_show_are_fast_and_small(crowded: Server) -> None:
 
 @pytest.mark.slow
 def test_the_page_of_a_job_with_long_texts_is_fast_and_small(crowded: Server) -> None:
-    jobs = crowded.http.get("/jobs/", params={"workspace": WORKSPACE}).json()["result"]["jobs"]
+    jobs = crowded.http.get("/jobs/", params={"name": WORKSPACE}).json()["result"]["jobs"]
     job = next(each for each in jobs if each["job"] == FAILED_JOB)
     assert_within_budget(crowded, {"A job": f"/pages/jobs/{job['id']}/"})
     assert "characters left out" in crowded.http.get(f"/pages/jobs/{job['id']}/").text

@@ -71,7 +71,7 @@ def test_a_double_click_acts_once(server: Server, workspace: str, open_page: Ope
     page.get_by_label("Python script").fill("print('once')")
     page.get_by_role("button", name="Run", exact=True).dblclick()
     expect(page.get_by_label("Output")).to_have_text("once\n")
-    assert server.http.get("/jobs/", params={"workspace": workspace}).json()["result"]["total"] == 1
+    assert server.http.get("/jobs/", params={"name": workspace}).json()["result"]["total"] == 1
 
 
 def test_a_program_is_copied_where_the_browser_has_no_clipboard(model: str, open_page: OpenPage) -> None:

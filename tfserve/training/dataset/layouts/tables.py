@@ -193,7 +193,7 @@ def _table(path: Path, index: ImageIndex, groups: str) -> LabelTable | None:
 
 
 def file_column(header: list[str], rows: list[list[str]], index: ImageIndex, near: Path) -> tuple[int, bool]:
-    """The column with names of image files, and whether the first row is a header; -1 if there is no such column."""
+    """The column with names of image files, -1 if none has them, and whether the first row is a header."""
     best = fitting_columns(header, rows, index, near)
     if best:
         return best[0], not _names_file(rows[0], best[0], index, near)
