@@ -315,10 +315,6 @@ class ReplicaSet:
             waits.cancel()
         return not self._restoring.has_no_place.is_set()
 
-    def begin_sleep(self, deployment: Deployment) -> None:
-        """From now on, this deployment sleeps when it is idle."""
-        self.sleep.begin(deployment)
-
     async def serve(self, deployment: Deployment, replica: Replica) -> None:
         """Returns when web sends requests to a process that was missing."""
         was_asleep = deployment.is_asleep
