@@ -137,7 +137,6 @@ class Api:
 
     @handles(GetServer)
     async def _get_server(self, request: GetServer) -> dict[str, Any]:
-        spare, light = self._spare.worker, self._spare.light_worker
         return {
             "version": __version__,
             "pid": os.getpid(),
@@ -146,8 +145,8 @@ class Api:
             "on": self._workspaces.on,
             "started_at": self._started_at,
             "revision": self._changed.number,
-            "spare": _described(spare),
-            "light_spare": _described(light),
+            "spare": _described(self._spare.here.worker),
+            "light_spare": _described(self._spare.here.light_worker),
             "memory_bytes": use_of(os.getpid()).memory_bytes,
             "data_dir": str(self._settings.data_path),
             "roots": [str(root) for root in self._settings.root_paths],

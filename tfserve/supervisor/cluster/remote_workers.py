@@ -29,13 +29,13 @@ from tfserve.ipc.messages import (
     StartWorker,
     WorkerOpened,
 )
-from tfserve.supervisor.cluster.adoption import AdoptedModel, Adoption, Offer
+from tfserve.supervisor.cluster.adoption import Adoption, Offer
 from tfserve.supervisor.cluster.carriers import Carrier
 from tfserve.supervisor.cluster.files import HeadFiles
 from tfserve.supervisor.cluster.nodes import Node, Nodes
 from tfserve.supervisor.cluster.remote_child import BRIDGE_GRACE_S, RemoteChild, RemoteLimiter
 from tfserve.supervisor.processes.child import Role
-from tfserve.supervisor.processes.launchers import FullNode, NoMachine
+from tfserve.supervisor.processes.launchers import AdoptedModel, FullNode, NoMachine
 from tfserve.supervisor.processes.limits import Limiter
 from tfserve.supervisor.processes.worker import Carry, Send, Worker
 from tfserve.supervisor.processes.workshop import PRIVATE_SETTINGS, when_ready
