@@ -282,7 +282,7 @@ class ModelJobs:
         try:
             outcome = await self._outcome(run, line)
             if outcome is None and self._stopping:
-                await self._record(run, put_aside=True)
+                await self._record(run, run.job.step(put_aside=True))
             elif outcome is None:
                 await self._after_death(run)
             else:
@@ -299,7 +299,7 @@ class ModelJobs:
         """How the job ended; None if the batch process died under it."""
         job = run.job
         try:
-            await self._record(run, started=True)
+            await self._record(run, run.job.step(started=True))
             job.started, job.attempts = True, job.attempts + 1
             if job.ending is not None:
                 return job.ended_by(job.ending)
@@ -322,12 +322,12 @@ class ModelJobs:
         if await self._journal.insist(note, f"job {run.job.id}") >= MAX_FRUITLESS:
             await self._finish(run, Outcome.failed(LOST, state=JobState.LOST, result=run.job.no_result))
             return
-        await self._record(run, requeued=True)
+        await self._record(run, run.job.step(requeued=True))
         run.job.started = False
         self._put(run, first=True)
 
     async def _finish(self, run: ModelRun, outcome: Outcome) -> None:
-        await self._record(run, outcome=outcome)
+        await self._record(run, run.job.step(outcome=outcome))
         if not run.job.ended.done():
             run.job.ended.set_result(outcome)
         run.job.output.grew.fire()
@@ -337,19 +337,8 @@ class ModelJobs:
             with contextlib.suppress(OSError):
                 await asyncio.to_thread((run.folder / REQUEST).unlink, missing_ok=True)
 
-    async def _record(
-        self, run: ModelRun, *, started: bool = False, requeued: bool = False, put_aside: bool = False,
-        outcome: Outcome | None = None,
-    ) -> None:  # fmt: skip
-        """Records a step in the life of a job. Returns when it is on disk."""
-        ids = [run.job.id]
-        step = writes.QueueStep(
-            workspace_id=0,
-            started=ids if started else [],
-            requeued=ids if requeued else [],
-            put_aside=ids if put_aside else [],
-            ended=[run.job.to_ended(outcome)] if outcome is not None else [],
-        )
+    async def _record(self, run: ModelRun, step: writes.QueueStep) -> None:
+        """Returns when it is on disk."""
         await self._journal.insist(step, f"job {run.job.id}")
 
     # --- parts

@@ -232,7 +232,7 @@ class TrainingQueue:
 
     async def _run(self, run: TrainingRun) -> None:
         try:
-            await self._records.record(run, started=True)
+            await self._records.record(run, run.job.step(started=True))
             run.job.started, run.job.attempts = True, run.job.attempts + 1
             await self._train_and_record(run)
         except NotRecorded as error:  # the server stops: the next start continues the task
@@ -332,7 +332,7 @@ class TrainingQueue:
     async def _put_aside(self, run: TrainingRun) -> None:
         """For the next start of the server. Does not count as an attempt."""
         await self._records.save(run, worker="", eta_s=None, message="waiting, since the server was stopped")
-        await self._records.record(run, put_aside=True)
+        await self._records.record(run, run.job.step(put_aside=True))
 
     async def _after_death(self, run: TrainingRun, reason: str, failure: Failure) -> None:
         """Continues from the last checkpoint, unless it has died too often without a new one."""
@@ -344,7 +344,7 @@ class TrainingQueue:
             return
         message = f"continuing from the last checkpoint, since {reason}"
         run.job.output.write_line(message)
-        await self._records.record(run, requeued=True)
+        await self._records.record(run, run.job.step(requeued=True))
         await self._records.save(run, message=message, worker="", eta_s=None)
         run.job.started = False
         self.jobs[run.job.id] = run.job
@@ -363,7 +363,7 @@ class TrainingQueue:
         await self._records.save(run, worker="", eta_s=None, **fields)
         if outcome.state != JobState.SUCCEEDED:
             await asyncio.to_thread(shutil.rmtree, aside_of(result_folder(run)), ignore_errors=True)
-        await self._records.record(run, outcome=outcome)
+        await self._records.record(run, run.job.step(outcome=outcome))
         self.jobs.pop(run.job.id, None)
         self._running.pop(run.task_id, None)
         run.job.ended.set_result(outcome)
