@@ -38,6 +38,7 @@ from tfserve.ipc.messages import (
 )
 from tfserve.ipc.metrics import ModelJobCounts
 from tfserve.model_job_files import FOLDER, KEPT_REQUEST_BYTES, REQUEST, read_checkpoint
+from tfserve.supervisor.background import BackgroundTasks
 from tfserve.supervisor.events import Signal
 from tfserve.supervisor.jobs.job import CANCELLED, Job, RunsAfterRestart
 from tfserve.supervisor.jobs.journal import Journal, NotRecorded
@@ -87,7 +88,7 @@ class ModelJobs:
         self._bytes = 0
         self._process: BatchProcess | None = None
         self._line: Connection | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks()
         self._stopping = False
 
     @property
@@ -231,8 +232,7 @@ class ModelJobs:
             job.postpone(RunsAfterRestart(job=job.number, id=job.id, name="of models"))
         if self._process is not None:
             await self._process.stop()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await self._tasks.wait()
 
     # --- the queue
 
@@ -259,9 +259,7 @@ class ModelJobs:
             for run in self._startable(kind):
                 waiting.remove(run)
                 self._running[run.job.id] = run
-                task = asyncio.get_running_loop().create_task(self._run(run, self._line))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._tasks.start(self._run(run, self._line))
 
     def _startable(self, kind: JobKind) -> list[ModelRun]:
         """Those that may start now. One model gets half of the places, so that one that is loading leaves the rest."""

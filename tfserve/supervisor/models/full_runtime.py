@@ -41,7 +41,7 @@ class FullModel:
         finally:
             self.starting = None
         await self._set.announce()
-        self._set.in_background(self._end_when_idle(deployment, deployment.full))
+        self._set.background.start(self._end_when_idle(deployment, deployment.full))
 
     async def _end_when_idle(self, deployment: Deployment, full: Replica) -> None:
         await until_idle(lambda: [full] if full.alive and self._set.active is deployment else [], FULL_IDLE_S)

@@ -63,7 +63,7 @@ class Sleep:
     async def put_to_sleep(self) -> bool:
         """Ends the processes when they have no more requests. False if they are needed."""
         # What waits for it may be cancelled, but it is not left half done.
-        return await asyncio.shield(self._set.in_background(self._put_to_sleep()))
+        return await asyncio.shield(self._set.background.start(self._put_to_sleep()))
 
     async def _put_to_sleep(self) -> bool:
         async with self._set.changing:
@@ -76,7 +76,7 @@ class Sleep:
             await self._set.announce()
             self._set.retire(deployment, leaving)
         self._changed.fire()
-        self._set.in_background(self.record(deployment))
+        self._set.background.start(self.record(deployment))
         return True
 
     async def record(self, deployment: Deployment) -> None:
