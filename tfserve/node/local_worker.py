@@ -114,7 +114,7 @@ class LocalWorker:
 
     def control_received(self, data: bytes) -> None:
         """What the worker printed before a frame comes before it."""
-        for frame in self._splitter.feed(data):
+        for frame in self._splitter.split(data):
             self._drain()
             self._read(CONTROL, frame)
 
