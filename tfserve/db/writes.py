@@ -15,9 +15,9 @@ from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from tfserve.db import callbacks, running_time, sql
-from tfserve.db.models import FINISHED, Declared, Deployment, Job, Workspace
+from tfserve.db.models import Declared, Deployment, Job, Workspace
 from tfserve.errors import IdempotencyKeyReused, NoSuchWorkspace, TFserveError
-from tfserve.ipc.messages import JobKind, JobState, Outcome, SubmitJob
+from tfserve.ipc.messages import FINISHED, JobKind, JobState, Outcome, SubmitJob
 
 
 @dataclass(frozen=True)

@@ -203,10 +203,9 @@ class Received(Message):
 
 
 class WorkerInput(Message):
-    """One whole frame for the worker. `deployment` is set with the frame that makes it serve that deployment."""
+    """One whole frame for the worker."""
 
     frame: bytes
-    deployment: int = 0
 
 
 class WorkerOutput(Message):

@@ -19,7 +19,7 @@ from tfserve.db import reads
 from tfserve.db.models import Job, ModelJob
 from tfserve.durable_files import sync_folder, write_durably
 from tfserve.errors import Conflict, Failure, NotFound, OutOfSpace, TFserveError, Unavailable, from_failure
-from tfserve.ipc.messages import FINISHED_STATES, DeferredJob, JobKind, JobState, JobStatus, SubmitModelJob
+from tfserve.ipc.messages import FINISHED, DeferredJob, JobKind, JobState, JobStatus, SubmitModelJob
 from tfserve.model_job_files import FOLDER, REQUEST, RESPONSE, Responded
 from tfserve.web.api.endpoint import Context
 from tfserve.web.api.routes import idempotency_key
@@ -77,7 +77,7 @@ async def defer(
         )
     )
     applied = (b"preference-applied", deferral.applied)
-    if deferral.wait_s and status.state in FINISHED_STATES:
+    if deferral.wait_s and status.state in FINISHED:
         answer = await response_of(context, await read(reads.job_by_id, status.id))
         return replace(answer, headers=(*answer.headers, applied))
     return _accepted(status, applied)
@@ -123,7 +123,7 @@ def write_request(folder: Path, body: bytes) -> str:
 
 
 def _error_of(job: Job) -> TFserveError:
-    error = job.outcome.error if job.state in FINISHED_STATES else None
+    error = job.outcome.error if job.state in FINISHED else None
     if error is None:
         return NoResponseYet(id=job.pk, state=job.state)
     failure = msgspec.json.decode(error, type=Failure)

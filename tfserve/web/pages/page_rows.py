@@ -7,9 +7,9 @@ from pathlib import PurePath
 from typing import Any
 
 from tfserve.db import training_tasks
-from tfserve.db.models import FINISHED, TrainingTask
+from tfserve.db.models import TrainingTask
 from tfserve.db.task_json import STATES, error_of
-from tfserve.ipc.messages import JobState
+from tfserve.ipc.messages import FINISHED, JobState
 
 RECENT_TASKS = 10
 #: Metrics of a model's quality, with their labels.

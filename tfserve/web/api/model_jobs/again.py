@@ -17,10 +17,10 @@ from tfserve.access.principals import PRINCIPAL, Scope
 from tfserve.callback_addresses import check_callback
 from tfserve.db import reads
 from tfserve.db.job_json import job_detail
-from tfserve.db.models import FINISHED, Job
+from tfserve.db.models import Job
 from tfserve.durable_files import sync_folder, write_durably
 from tfserve.errors import Conflict, Invalid, OutOfSpace
-from tfserve.ipc.messages import BatchJob, EncodedRequest, JobKind, JobState, SubmitModelJob
+from tfserve.ipc.messages import FINISHED, BatchJob, EncodedRequest, JobKind, JobState, SubmitModelJob
 from tfserve.model_job_files import CHECKPOINT, FOLDER, REQUEST, output_name, read_checkpoint
 from tfserve.web.api.deferred import new_folder, write_request
 from tfserve.web.api.endpoint import Context, EndpointTable, Format, Tag

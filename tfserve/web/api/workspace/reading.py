@@ -16,9 +16,9 @@ from starlette.responses import Response, StreamingResponse
 from tfserve.access.principals import PRINCIPAL, Scope
 from tfserve.db import reads
 from tfserve.db.job_json import job_detail, job_row
-from tfserve.db.models import FINISHED, Job
+from tfserve.db.models import Job
 from tfserve.errors import Invalid, Unavailable, nearest
-from tfserve.ipc.messages import GetServer, JobKind, JobState, WaitChange, WaitJob, WaitOutput
+from tfserve.ipc.messages import FINISHED, GetServer, JobKind, JobState, WaitChange, WaitJob, WaitOutput
 from tfserve.web.api.endpoint import EVENTS, TEXT, Context, EndpointTable, Format, Schema, Tag
 from tfserve.web.api.workspace.job_json import JobDetail, JobList, ServerStatus
 from tfserve.web.api.workspace.names import workspace_name
