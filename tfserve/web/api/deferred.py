@@ -6,7 +6,9 @@ import asyncio
 import hashlib
 import secrets
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import msgspec
 import orjson
@@ -28,6 +30,8 @@ from tfserve.web.http.bodies import read_body
 from tfserve.web.http.prefer import Deferral
 from tfserve.web.http.responses import JSON_TYPE, RestResponse
 from tfserve.web.predictions.live_models import Model
+
+T = TypeVar("T")
 
 CALLBACK_HEADER = b"x-tfserve-callback"
 LENGTH_HEADER = b"inference-header-content-length"
@@ -51,11 +55,7 @@ async def defer(
     callback = _callback(context, scope)
     body = await read_body(scope, receive, context.settings, model.max_body_bytes)
     folder = new_folder()
-    try:
-        digest = await asyncio.to_thread(write_request, context.settings.data_path / FOLDER / folder, body)
-    except OSError as error:
-        await asyncio.to_thread(shutil.rmtree, context.settings.data_path / FOLDER / folder, ignore_errors=True)
-        raise OutOfSpace(cause=str(error)) from error
+    digest = await written(context, folder, write_request, body)
     headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in KEPT_HEADERS}
     job = DeferredJob(
         protocol=protocol,
@@ -112,6 +112,16 @@ def _callback(context: Context, scope: Scope) -> str | None:
         if name == CALLBACK_HEADER:
             return check_callback(value.decode("latin-1"), context.settings)
     return None
+
+
+async def written(context: Context, folder: str, write: Callable[..., T], *values: Any) -> T:
+    """The result of `write`, which makes the folder of a new job. Raises `OutOfSpace`, and then leaves no folder."""
+    path = context.settings.data_path / FOLDER / folder
+    try:
+        return await asyncio.to_thread(write, path, *values)
+    except OSError as error:
+        await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
+        raise OutOfSpace(cause=str(error)) from error
 
 
 def write_request(folder: Path, body: bytes) -> str:

@@ -50,6 +50,13 @@ def page_of(noun: str) -> dict[str, Schema]:
     return {"limit": limit, "offset": {**OFFSET, "description": f"{noun} to skip"}}
 
 
+def page(request: Request) -> dict[str, int]:
+    """The limit and the offset that a request for a list names. Raises `Invalid`."""
+    query = request.query_params
+    limit = number(query.get("limit", "100"), "limit", most=1000)
+    return {"limit": limit, "offset": number(query.get("offset", "0"), "offset")}
+
+
 # --- jobs
 
 
@@ -73,8 +80,7 @@ async def list_jobs(_: Context, request: Request) -> dict[str, Any]:
         name=None if name is None else workspace_name(name),
         state=_choice(query.get("state"), JobState, "state"),
         kind=_choice(query.get("kind"), JobKind, "kind"),
-        limit=number(query.get("limit", "100"), "limit", most=1000),
-        offset=number(query.get("offset", "0"), "offset"),
+        **page(request),
     )
     return {"jobs": jobs, "total": total}
 
