@@ -12,9 +12,10 @@ import msgspec
 
 from tfserve.cluster.connecting import CannotConnect, parse_address
 from tfserve.cluster.heads import Heads
-from tfserve.cluster.identity import Identity, JoinToken, write_private
+from tfserve.cluster.identity import Identity, JoinToken
 from tfserve.cluster.joining import join
 from tfserve.cluster.membership import Membership
+from tfserve.durable_files import write_private
 from tfserve.errors import Invalid
 
 log = logging.getLogger(__name__)
