@@ -164,12 +164,15 @@ class Cluster:
     async def adopt(
         self, deployment: int, is_suitable: Callable[[BecomeModel], Awaitable[bool]]
     ) -> AdoptedModel | None:
+        """A worker that still serves this deployment, if a suitable one is left."""
         return await self.workers.adopt(deployment, is_suitable)
 
     def has_room_elsewhere(self, demand: Demand) -> bool:
+        """Whether a machine meets the demand now whose disk was not found full a moment ago."""
         return choose(demand, self._preferred()).node is not None
 
     async def wait_for_change(self) -> None:
+        """Returns when a machine may meet a demand that it did not meet before."""
         await self._changed.wait(60.0)
 
     def fill(self) -> None:

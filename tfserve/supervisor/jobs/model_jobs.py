@@ -43,7 +43,6 @@ from tfserve.supervisor.events import Signal
 from tfserve.supervisor.jobs.job import CANCELLED, Job, RunsAfterRestart
 from tfserve.supervisor.jobs.journal import Journal, NotRecorded
 from tfserve.supervisor.jobs.model_run import (
-    BatchProcess,
     ModelRun,
     StartProcess,
     TooManyDeferred,
@@ -51,6 +50,7 @@ from tfserve.supervisor.jobs.model_run import (
 )
 from tfserve.supervisor.jobs.token_jobs import TokenJobs
 from tfserve.supervisor.processes.output import JobOutput
+from tfserve.supervisor.web_processes import WebProcess
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class ModelJobs:
         #: jobs that have ended since the server began
         self._outcomes: dict[JobKind, Counter[str]] = {kind: Counter() for kind in MODEL_KINDS}
         self._bytes = 0
-        self._process: BatchProcess | None = None
+        self._process: WebProcess | None = None
         self._line: Connection | None = None
         self._tasks = BackgroundTasks()
         self._stopping = False

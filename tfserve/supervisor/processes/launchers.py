@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from tfserve.errors import OutOfSpace, Unavailable
 from tfserve.ipc.messages import BecomeModel, Demand, ModelLoaded
@@ -16,6 +16,9 @@ from tfserve.supervisor.events import Signal
 from tfserve.supervisor.processes.child import Exit
 from tfserve.supervisor.processes.restarts import Restarts
 from tfserve.supervisor.processes.worker import Worker, WorkerDied
+
+if TYPE_CHECKING:
+    from tfserve.supervisor.cluster.cluster import Cluster
 
 log = logging.getLogger(__name__)
 
@@ -41,32 +44,6 @@ class AdoptedModel:
     worker: Worker
     become: BecomeModel
     loaded: ModelLoaded
-
-
-class Elsewhere(Protocol):
-    """The nodes of a cluster."""
-
-    async def place(self, demand: Demand) -> Spares:
-        """The workers of the machine on which one with this demand starts. Raises `NoMachine`, `Unavailable`."""
-        ...
-
-    async def adopt(
-        self, deployment: int, is_suitable: Callable[[BecomeModel], Awaitable[bool]]
-    ) -> AdoptedModel | None:
-        """A worker that still serves this deployment, if a suitable one is left."""
-        ...
-
-    def has_room_elsewhere(self, demand: Demand) -> bool:
-        """Whether a machine meets the demand now whose disk was not found full a moment ago."""
-        ...
-
-    async def wait_for_change(self) -> None:
-        """Returns when a machine may meet a demand that it did not meet before."""
-        ...
-
-    def fill(self) -> None: ...
-
-    async def close(self) -> None: ...
 
 
 class NoMachine(Unavailable):
@@ -200,7 +177,7 @@ class Spare:
         #: the workers of this machine
         self.here = Spares(launcher, is_kept=is_kept, changed=changed)
         #: set with a cluster
-        self.elsewhere: Elsewhere | None = None
+        self.elsewhere: Cluster | None = None
 
     def fill(self) -> None:
         """Starts the spares that are missing."""
