@@ -92,12 +92,6 @@ class TaskRow:
         return "precision_recall.png" if self.task.train_type == "detection" else "confusion_matrix.png"
 
 
-def recent_tasks() -> tuple[list[TaskRow], int]:
-    """The newest training tasks, and the total number."""
-    found, total = training_tasks.tasks(user_id=None, project_id=None, limit=RECENT_TASKS, offset=0)
-    return [TaskRow(task) for task in found], total
-
-
 def unfinished_tasks() -> list[TaskRow]:
     """The trainings that run or wait, in the order of their runs."""
     return [TaskRow(task) for task in training_tasks.unfinished()]
