@@ -62,7 +62,6 @@ class ReplicaSet:
         self.changing = asyncio.Lock()
         self._name = name
         self._settings = settings
-        self._journal = journal
         self._spare = spare
         self._announcements = announcements
         self.trials = trials

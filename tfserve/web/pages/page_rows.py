@@ -11,7 +11,6 @@ from tfserve.db.models import TrainingTask
 from tfserve.db.task_json import STATES, error_of
 from tfserve.ipc.messages import FINISHED, JobState
 
-RECENT_TASKS = 10
 #: Metrics of a model's quality, with their labels.
 METRICS = {"accuracy": "accuracy", "mean_iou": "mean IoU", "map50": "mAP50", "map": "mAP"}
 #: Label and file of the plot with examples, by train type.
