@@ -104,9 +104,10 @@ class Head:
             epoch=epoch, changed=Revision(), opened=lambda _: NodeOpened(epoch=epoch, ray_address=""),
             handle=lambda _: _pong,
         )  # fmt: skip
+        self.adoption = Adoption(expects_offers=epoch > 1)
         self.workers = RemoteWorkers(
             settings, self.authority, epoch=epoch, ray=actors, limiter=Limiter(Limits()), nodes=self.nodes,
-            adoption=Adoption(expects_offers=epoch > 1), files=HeadFiles(settings, 0o077),
+            adoption=self.adoption, files=HeadFiles(settings, 0o077),
         )  # fmt: skip
         actors.workers = self.workers
         self.port.openers |= {

@@ -147,7 +147,7 @@ async def test_a_new_head_adopts_a_model_that_still_serves(tmp_path: Path) -> No
         worker, _ = await model(first, tmp_path)
         head = await next_head(first, actors, tmp_path)
         try:
-            found = await head.workers.adopt(7, _runs_echo)
+            found = await head.adoption.find(7, _runs_echo)
             assert found is not None
             assert found.worker.child.pid == worker.child.pid, "the same process"
             assert found.become.deployment == 7
@@ -165,8 +165,8 @@ async def test_a_new_head_ends_what_it_does_not_need(tmp_path: Path) -> None:
         processes = [psutil.Process(each.child.pid) for each in (loaded, script)]
         head = await next_head(first, actors, tmp_path)
         try:
-            assert await head.workers.adopt(8, _anything) is None
-            assert await head.workers.adopt(7, _nothing) is None, "it has another runtime"
+            assert await head.adoption.find(8, _anything) is None
+            assert await head.adoption.find(7, _nothing) is None, "it has another runtime"
             for process in processes:
                 await asyncio.to_thread(process.wait, 20)
         finally:

@@ -165,7 +165,7 @@ class Cluster:
         self, deployment: int, is_suitable: Callable[[BecomeModel], Awaitable[bool]]
     ) -> AdoptedModel | None:
         """A worker that still serves this deployment, if a suitable one is left."""
-        return await self.workers.adopt(deployment, is_suitable)
+        return await self._adoption.find(deployment, is_suitable)
 
     def has_room_elsewhere(self, demand: Demand) -> bool:
         """Whether a machine meets the demand now whose disk was not found full a moment ago."""

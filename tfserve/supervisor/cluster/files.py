@@ -70,10 +70,6 @@ class HeadFiles:
             self._workers[worker] = WorkerFiles(self, self._folder / "incoming" / secrets.token_hex(8))
         return self._workers[worker]
 
-    def attach(self, worker: str, connection: Connection) -> Handler:
-        """Takes over a new connection of a worker. Returns what handles the requests of its node."""
-        return self.of(worker).attach(connection)
-
     def closed(self, worker: str) -> None:
         """The worker is gone: what waits for its node fails with `ConnectionLost`."""
         if (files := self._workers.pop(worker, None)) is not None:
@@ -110,6 +106,7 @@ class WorkerFiles:
     # --- the connection
 
     def attach(self, connection: Connection) -> Handler:
+        """Takes over a new connection of the worker. Returns what handles the requests of its node."""
         self._connection = connection
         self._changed.set()
         return self._handle

@@ -8,7 +8,6 @@ import hmac
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +17,6 @@ from tfserve.errors import Forbidden, Kind, NotFound, TFserveError, Unavailable
 from tfserve.ipc.connections import Connection, Handler
 from tfserve.ipc.messages import (
     ActorEnded,
-    BecomeModel,
     EndActor,
     OpenFiles,
     OpenWorker,
@@ -35,7 +33,7 @@ from tfserve.supervisor.cluster.nodes import Node, Nodes
 from tfserve.supervisor.cluster.ray_process import RayProcess
 from tfserve.supervisor.cluster.remote_child import BRIDGE_GRACE_S, RemoteChild, RemoteLimiter
 from tfserve.supervisor.processes.child import Role
-from tfserve.supervisor.processes.launchers import AdoptedModel, FullNode, NoMachine
+from tfserve.supervisor.processes.launchers import FullNode, NoMachine
 from tfserve.supervisor.processes.limits import Limiter
 from tfserve.supervisor.processes.worker import Carry, Send, Worker
 from tfserve.supervisor.processes.workshop import PRIVATE_SETTINGS, when_ready
@@ -158,12 +156,6 @@ class RemoteWorkers:
         received = child.stream.received
         return WorkerOpened(epoch=self._epoch, received=received, start=start, adopted=adopted), child.received
 
-    async def adopt(
-        self, deployment: int, is_suitable: Callable[[BecomeModel], Awaitable[bool]]
-    ) -> AdoptedModel | None:
-        """A worker that still serves the deployment, if one is left."""
-        return await self._adoption.find(deployment, is_suitable)
-
     async def open_files(self, connection: Connection, member: str, request: OpenFiles) -> tuple[None, Handler]:
         """The opener for `OpenFiles`."""
         if not hmac.compare_digest(request.token, self._token(request.worker)):
@@ -173,7 +165,7 @@ class RemoteWorkers:
             raise NotYet(worker=request.worker)
         if started is None or not started.child.alive or started.child.node != member:
             raise UnknownWorker(worker=request.worker)
-        return None, self.files.attach(request.worker, connection)
+        return None, self.files.of(request.worker).attach(connection)
 
     def actor_ended(self, message: ActorEnded) -> None:
         if (started := self._started.get(message.worker)) is not None:

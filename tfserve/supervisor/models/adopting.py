@@ -27,7 +27,7 @@ async def adopt(spare: Spare, trials: RuntimeTrials, deployment: Deployment) -> 
         known[become.path_on_head] = found
         return _may_continue_with(deployment, *found)
 
-    adopted = await spare.adopt(deployment.id, is_suitable)
+    adopted = await spare.elsewhere.adopt(deployment.id, is_suitable)
     if adopted is None:
         return None
     if adopted.become.source and deployment.chosen is None:

@@ -19,7 +19,6 @@ from tfserve.supervisor.background import BackgroundTasks
 from tfserve.supervisor.events import Signal
 from tfserve.supervisor.jobs.journal import Journal
 from tfserve.supervisor.models import memory_fit
-from tfserve.supervisor.models.adopting import adopt
 from tfserve.supervisor.models.announcements import Announcements
 from tfserve.supervisor.models.awake_models import AwakeModels
 from tfserve.supervisor.models.deployment import Deployment
@@ -62,7 +61,7 @@ class ReplicaSet:
         self.changing = asyncio.Lock()
         self._name = name
         self._settings = settings
-        self._spare = spare
+        self.spare = spare
         self._announcements = announcements
         self.trials = trials
         self._changed = changed
@@ -201,25 +200,17 @@ class ReplicaSet:
             chosen=chosen or deployment.chosen,
         )  # fmt: skip
         async with self._awake.room(self.sleep, deployment.memory_bytes or memory_fit.TYPICAL_PROCESS_BYTES):
-            return await start_replica(self._spare, request, deployment.format, deployment.demand)
+            return await start_replica(self.spare, request, deployment.format, deployment.demand)
 
     async def load_in_full(self, deployment: Deployment) -> Replica:
         """Starts a process with TensorFlow, whatever was chosen. Raises the same."""
         request = deployment.load_request(self._name, limit_s=self._settings.predict_timeout_s, in_full=True)
-        return await start_replica(self._spare, request, deployment.format, deployment.demand)
+        return await start_replica(self.spare, request, deployment.format, deployment.demand)
 
     def set_choice(self, deployment: Deployment, choice: str) -> None:
         """Sets what the status says about the choice of the runtime."""
         deployment.choice = choice
         self._changed.fire()
-
-    async def adopt(self, deployment: Deployment) -> Replica | None:
-        """A process that has served the deployment since before this server started."""
-        return await adopt(self._spare, self.trials, deployment)
-
-    async def wait_for_placement(self) -> None:
-        """Returns when a node may have room that had none."""
-        await self._spare.wait_for_placement()
 
     async def prepare_room(self, needed_bytes: int) -> None:
         """Lets other models sleep if memory is short for another process with this one."""

@@ -12,6 +12,7 @@ from tfserve.errors import TFserveError, Unavailable
 from tfserve.supervisor.events import Signal
 from tfserve.supervisor.jobs.deaths import last_death
 from tfserve.supervisor.models import model_files
+from tfserve.supervisor.models.adopting import adopt
 from tfserve.supervisor.models.deployment import Deployment
 from tfserve.supervisor.processes.launchers import FullNode, NoMachine
 from tfserve.supervisor.processes.restarts import ModelDeaths, Restarts
@@ -88,7 +89,7 @@ class Restoring:
         try:
             if deployment.is_asleep:  # it may have slept for days
                 deployment.found_files(await model_files.changed_at(deployment.model_path))
-            adopted = await self._set.adopt(deployment)
+            adopted = await adopt(self._set.spare, self._set.trials, deployment)
             chosen = deployment.chosen
             replica = adopted or await self._set.load(deployment)
         except (NoMachine, FullNode) as error:
@@ -118,7 +119,7 @@ class Restoring:
         self.has_no_place.set()
         self._changed.fire()
         try:
-            await self._set.wait_for_placement()
+            await self._set.spare.wait_for_placement()
         finally:
             self.has_no_place.clear()
         return False

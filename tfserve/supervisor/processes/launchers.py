@@ -224,12 +224,6 @@ class Spare:
         """Whether a machine meets the demand whose disk was not found full a moment ago."""
         return self.elsewhere is not None and self.elsewhere.has_room_elsewhere(demand)
 
-    async def adopt(
-        self, deployment: int, is_suitable: Callable[[BecomeModel], Awaitable[bool]]
-    ) -> AdoptedModel | None:
-        """A worker on a node that has served this deployment since before this server started."""
-        return await self.elsewhere.adopt(deployment, is_suitable) if self.elsewhere is not None else None
-
     async def wait_for_placement(self) -> None:
         """Returns when a demand that no machine met may be met."""
         if self.elsewhere is not None:
