@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tfserve.archives.entries import ArchiveTooLarge, BadArchive, NoRoom
+from tfserve.archives.entries import ArchiveNoRoom, ArchiveTooLarge, BadArchive
 from tfserve.archives.unpacking import MAX_FILES, Unpacked, is_archive, unpack
 from tfserve.errors import TFserveError
 
@@ -242,7 +242,7 @@ def test_an_archive_without_files_is_refused(tmp_path: Path) -> None:
 
 def test_an_archive_has_to_fit(tmp_path: Path) -> None:
     path = zipped(tmp_path / "a.zip", ("a", b"x" * 1000))
-    with pytest.raises(NoRoom, match="unpacks to 1000 bytes, and 999 are left"):
+    with pytest.raises(ArchiveNoRoom, match="unpacks to 1000 bytes, and 999 are left"):
         unpacked(path, room=999)
     with pytest.raises(ArchiveTooLarge):
         unpacked(path, max_bytes=999)

@@ -11,7 +11,7 @@ import pytest
 
 from tfserve.errors import Invalid
 from tfserve.public_addresses import is_public, literal
-from tfserve.remote_files.fetching import FetchLimits, NoRoom, RemoteNotFound, RemoteTooLarge, fetch
+from tfserve.remote_files.fetching import FetchLimits, RemoteNoRoom, RemoteNotFound, RemoteTooLarge, fetch
 from tfserve.remote_files.public_https import PublicResolver
 from tfserve.remote_sources import RemoteSource, SourceNotAllowed, SourceNotPublic, allowed_source, is_remote, parse
 
@@ -117,7 +117,10 @@ def test_a_folder_keeps_its_structure_and_limits_hold(monkeypatch: pytest.Monkey
     source = RemoteSource("s3", "bucket", "/m")
     assert fetch(source, ALLOWED, tmp_path, FetchLimits(100, 100)) == ["a.txt", "deep/b.txt"]
     assert [(tmp_path / each).read_bytes() for each in "01"] == [b"1234", b"5678"]
-    for name, limits, expected in (("x", FetchLimits(7, 100), RemoteTooLarge), ("y", FetchLimits(100, 7), NoRoom)):
+    for name, limits, expected in (
+        ("x", FetchLimits(7, 100), RemoteTooLarge),
+        ("y", FetchLimits(100, 7), RemoteNoRoom),
+    ):
         folder = tmp_path / name
         folder.mkdir()
         with pytest.raises(expected):

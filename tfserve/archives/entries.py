@@ -29,7 +29,7 @@ class ArchiveTooLarge(TooLarge):
     """{name} unpacks to {size} bytes or more (limit: {limit}, max_upload_bytes)."""
 
 
-class NoRoom(OutOfSpace):
+class ArchiveNoRoom(OutOfSpace):
     """{name} unpacks to {size} bytes, and {room} are left for your uploads on the disk and in your quota. DELETE \
 /upload/<id> removes an upload."""
 

@@ -13,9 +13,9 @@ from typing import IO
 
 from tfserve.archives.entries import (
     ArchiveEntry,
+    ArchiveNoRoom,
     ArchiveTooLarge,
     BadArchive,
-    NoRoom,
     conflict,
     entry_problem,
     expansion_problem,
@@ -69,13 +69,13 @@ def unpack(path: Path, folder: Path, *, name: str, max_bytes: int, room: int) ->
     `name` is what the archive is called, which may differ from its path; its suffix decides the format.
     `room` is how many bytes may be written at the moment.
 
-    Raises `BadArchive`, `ArchiveTooLarge`, `NoRoom`, and `OSError` if the disk is full. What has been
+    Raises `BadArchive`, `ArchiveTooLarge`, `ArchiveNoRoom`, and `OSError` if the disk is full. What has been
     written by then is left there.
     """
     with _damage_is_bad(name), opened(path, name, max_bytes) as archive:
         files = _checked(archive, name, packed=path.stat().st_size, max_bytes=max_bytes)
         if (size := sum(entry.size for entry in files)) > room:
-            raise NoRoom(name=name, size=size, room=max(0, room))
+            raise ArchiveNoRoom(name=name, size=size, room=max(0, room))
         folder.mkdir(mode=0o700)
         for entry in archive.entries:
             if entry.is_folder and not entry.is_junk:

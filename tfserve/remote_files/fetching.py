@@ -38,7 +38,7 @@ class RemoteTooLarge(TooLarge):
     """{source} has more than {limit} {what}."""
 
 
-class NoRoom(OutOfSpace):
+class RemoteNoRoom(OutOfSpace):
     """{source} has more than the {room} bytes that are left for your uploads on the disk and in your quota. DELETE \
 /upload/<id> removes an upload."""
 
@@ -69,7 +69,8 @@ class RemoteFile:
 def fetch(source: RemoteSource, allowed: Sequence[RemoteSource], folder: Path, limits: FetchLimits) -> list[str]:
     """Writes file n to `folder/n`. Returns their names below the source.
 
-    Raises `ExtraMissing`, `RemoteNotFound`, `RemoteRefused`, `RemoteFailed`, `RemoteTooLarge`, `NoRoom`, `Invalid`.
+    Raises `ExtraMissing`, `RemoteNotFound`, `RemoteRefused`, `RemoteFailed`, `RemoteTooLarge`, `RemoteNoRoom`,
+    `Invalid`.
     """
     try:
         file_system = _file_system(source, allowed)
@@ -131,7 +132,7 @@ def _copy(
         while chunk := remote.read(CHUNK_BYTES):
             left -= len(chunk)
             if left < 0 and limits.room < limits.max_bytes:
-                raise NoRoom(source=source, room=limits.room)
+                raise RemoteNoRoom(source=source, room=limits.room)
             if left < 0:
                 raise RemoteTooLarge(source=source, limit=limits.max_bytes, what="bytes (max_upload_bytes)")
             local.write(chunk)

@@ -11,12 +11,12 @@ import pytest
 from msgspec.structs import replace
 
 from tfserve import __version__
-from tfserve.cluster import joining as node_side
 from tfserve.cluster.connecting import CannotConnect, WrongHead, connect, connect_as_stranger
 from tfserve.cluster.identity import Authority, Identity, JoinToken, new_key, public_pem
 from tfserve.errors import Conflict, Forbidden, Invalid, TFserveError, Unauthenticated
 from tfserve.ipc.connections import Connection, ConnectionLost
 from tfserve.ipc.messages import Join, Message, NodeOpened, OpenNode, Ping, PingNode, ProcessUses
+from tfserve.node import membership as node_side
 from tfserve.node.membership import join
 from tfserve.supervisor.cluster.joining import Joining
 from tfserve.supervisor.cluster.nodes import Nodes

@@ -31,7 +31,7 @@ _VARINTS = frozenset(
 )  # fmt: skip
 
 
-class ExpandsTooMuch(TooLarge):
+class MessageExpandsTooMuch(TooLarge):
     """The message has too many values to be built at once: more than {fields} fields, or {numbers} integers. Send \
 several smaller requests, or tensors as raw bytes (raw_input_contents, tensor_content)."""
 
@@ -50,9 +50,9 @@ def is_small(data: bytes, descriptor: Any) -> bool:
 
 
 def check(data: bytes, descriptor: Any) -> None:
-    """Raises `ExpandsTooMuch`."""
+    """Raises `MessageExpandsTooMuch`."""
     if not _fits(data, descriptor, MAX_FIELDS, MAX_NUMBERS):
-        raise ExpandsTooMuch(fields=MAX_FIELDS, numbers=MAX_NUMBERS)
+        raise MessageExpandsTooMuch(fields=MAX_FIELDS, numbers=MAX_NUMBERS)
 
 
 def _fits(data: bytes, descriptor: Any, fields: int, numbers: int) -> bool:
