@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from urllib.parse import SplitResult, urlsplit
 
 from tfserve.access.principals import EVERYBODY, PRINCIPAL
 from tfserve.config import Network, Settings
 from tfserve.errors import Invalid
-from tfserve.public_addresses import Address, destination, is_public, literal
+from tfserve.public_addresses import MAX_URL, Address, destination, is_public, literal, split_url
 
-MAX_URL = 2000
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -86,7 +84,7 @@ def check_callback(url: str | None, settings: Settings) -> str | None:
 
 def target_of(url: str) -> CallbackAddress:
     """Raises `Invalid`."""
-    parts = _split(url)
+    parts = split_url(url)
     if parts is None or parts.scheme not in DEFAULT_PORTS or not parts.hostname or "@" in parts.netloc:
         raise Invalid(
             f"callback must be a URL such as https://app.example.com/hook, without user name and password, of at most"
@@ -95,16 +93,6 @@ def target_of(url: str) -> CallbackAddress:
         )
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return CallbackAddress(parts.scheme, parts.hostname.rstrip("."), parts.port or DEFAULT_PORTS[parts.scheme], path)
-
-
-def _split(url: str) -> SplitResult | None:
-    if len(url) > MAX_URL or not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
-        return None
-    try:
-        parts = urlsplit(url)
-        return None if parts.port == 0 else parts
-    except ValueError:  # an invalid port, or unbalanced brackets
-        return None
 
 
 def _is_in(address: Address, network: Network) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from pathlib import Path
 
 
@@ -15,6 +16,16 @@ def write_durably(file: Path, content: bytes) -> None:
         os.fsync(opened.fileno())
     aside.replace(file)
     sync_folder(file.parent)
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Replaces the file in one step. Only this user may read it."""
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
 
 
 def sync_folder(folder: Path) -> None:

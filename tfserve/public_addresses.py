@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import socket
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from urllib.parse import SplitResult, urlsplit
 
+MAX_URL = 2000
 NAT64 = IPv6Network("64:ff9b::/96")
 """Translates IPv6 to IPv4: the last four bytes are the actual destination."""
 GLOBAL_UNICAST = IPv6Network("2000::/3")
@@ -47,3 +49,14 @@ def destination(address: Address) -> Address:
     if address in NAT64:
         return IPv4Address(int(address) & 0xFFFFFFFF)
     return address
+
+
+def split_url(url: str) -> SplitResult | None:
+    """The parts of a URL; None for what different programs might read differently."""
+    if len(url) > MAX_URL or not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
+        return None
+    try:
+        parts = urlsplit(url)
+        return None if parts.port == 0 else parts
+    except ValueError:  # an invalid port, or unbalanced brackets
+        return None

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from tfserve.errors import Forbidden, Invalid
-from tfserve.public_addresses import is_public, literal
+from tfserve.public_addresses import is_public, literal, split_url
 
 SCHEMES = ("https", "s3", "gs", "hf")
-MAX_URL = 2000
 _REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -79,7 +78,7 @@ def check_host(source: RemoteSource) -> None:
 
 def parse(text: str, field: str) -> RemoteSource:
     """Raises `Invalid`."""
-    parts = _split(text)
+    parts = split_url(text)
     if parts is None or parts.scheme not in SCHEMES or not parts.netloc or "@" in parts.netloc or parts.fragment:
         raise Invalid(
             f"{field}: expected an address such as https://models.example.com/model.zip, s3://bucket/model,"
@@ -98,13 +97,3 @@ def parse(text: str, field: str) -> RemoteSource:
 def _shown(text: str) -> str:
     """Without user name, password and query, which may contain secrets."""
     return re.sub(r"//[^/]*@", "//", text.partition("?")[0])[:200]
-
-
-def _split(text: str) -> SplitResult | None:
-    if len(text) > MAX_URL or not text.isascii() or not text.isprintable() or " " in text or "\\" in text:
-        return None
-    try:
-        parts = urlsplit(text)
-        return None if parts.port == 0 else parts
-    except ValueError:  # an invalid port, or unbalanced brackets
-        return None

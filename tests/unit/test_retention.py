@@ -33,11 +33,10 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 def finish_job(records: Any, workspace_id: int, name: str) -> None:
-    from tfserve.ipc.messages import ClearJob, JobKind, JobState, Outcome
+    from tfserve.ipc.messages import ClearJob, JobKind, JobState, Outcome, SubmitJob
 
-    (recorded,) = records.submit(
-        [records.Submission(workspace_id=workspace_id, workspace_name=name, request=ClearJob().encode())]
-    )
+    job = SubmitJob(workspace=name, request=ClearJob().encode())
+    (recorded,) = records.submit([records.Submission(workspace_id, job)])
     ended = records.Ended(recorded.id, JobKind.CLEAR, Outcome(state=JobState.SUCCEEDED))
     records.record_steps([records.QueueStep(workspace_id=workspace_id, ended=[ended])])
 

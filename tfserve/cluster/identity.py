@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import os
 import secrets
 import ssl
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tfserve.durable_files import write_private
 from tfserve.errors import Invalid
 
 if TYPE_CHECKING:
@@ -187,16 +187,6 @@ def member_name(transport_cert: dict[str, object] | None) -> str | None:
             if key == "commonName":
                 return str(value)
     return None
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Replaces the file in one step. Only this user may read it."""
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def _builder(name: str, issuer: str, public: object, *, is_ca: bool) -> x509.CertificateBuilder:

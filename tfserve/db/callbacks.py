@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 
 from tfserve.db.job_json import job_detail
-from tfserve.db.models import FINISHED, Callback, Job, ServerState
+from tfserve.db.models import Callback, Job, ServerState
+from tfserve.ipc.messages import FINISHED
 
 MAX_RESULT = 1024 * 1024
 """Larger results are not in the body of a callback. The receiver can fetch them."""

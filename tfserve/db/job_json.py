@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from tfserve.db.models import FINISHED, Callback, Job, ModelJob
-from tfserve.ipc.messages import JobKind
+from tfserve.db.models import Callback, Job, ModelJob
+from tfserve.ipc.messages import FINISHED, JobKind
 
 NOTHING = msgspec.Raw(b"null")
 

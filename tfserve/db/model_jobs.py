@@ -9,12 +9,10 @@ from typing import Any
 from django.utils import timezone
 
 from tfserve.db import callbacks, running_time
-from tfserve.db.models import FINISHED, Job, ModelJob
+from tfserve.db.models import Job, ModelJob
 from tfserve.db.writes import Recorded
 from tfserve.errors import IdempotencyKeyReused
-from tfserve.ipc.messages import MODEL_KINDS, JobState, SubmitModelJob
-
-ACTIVE = (JobState.QUEUED, JobState.RUNNING)
+from tfserve.ipc.messages import ACTIVE, FINISHED, MODEL_KINDS, JobState, SubmitModelJob
 
 
 def submit(new: SubmitModelJob) -> Recorded:

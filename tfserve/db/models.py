@@ -7,8 +7,6 @@ from django.db import models
 
 from tfserve.ipc.messages import JobKind, JobState
 
-FINISHED = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.LOST)
-
 
 class ServerState(models.Model):
     """One row: the server that writes this database, and how long servers have run on it."""

@@ -9,9 +9,9 @@ from django.db.models import Max, Q, QuerySet, Sum
 from django.db.models.functions import Length
 
 from tfserve.access.principals import PRINCIPAL, Scope
-from tfserve.db.models import FINISHED, Deployment, Job, ModelJob, Snapshot, TrainingTask, Workspace
+from tfserve.db.models import Deployment, Job, ModelJob, Snapshot, TrainingTask, Workspace
 from tfserve.errors import JobNoLongerKept, NoSuchJob, NoSuchWorkspace, NotFound, TooLarge
-from tfserve.ipc.messages import MODEL_KINDS, JobKind, JobState
+from tfserve.ipc.messages import FINISHED, MODEL_KINDS, JobKind, JobState
 from tfserve.model_job_files import FOLDER as MODEL_JOBS
 
 TASK_OUTPUT = "output"

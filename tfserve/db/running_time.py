@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 
-from tfserve.db.models import FINISHED, Job, ServerState
+from tfserve.db.models import Job, ServerState
+from tfserve.ipc.messages import FINISHED
 
 _before_s = 0.0
 _started_at = time.monotonic()

@@ -10,10 +10,10 @@ from django.utils import timezone
 
 from tfserve.access.principals import PRINCIPAL
 from tfserve.db import callbacks
-from tfserve.db.models import FINISHED, Job, TrainingTask
+from tfserve.db.models import Job, TrainingTask
 from tfserve.db.task_json import STATES
 from tfserve.errors import Conflict, NotFound
-from tfserve.ipc.messages import JobKind, JobState
+from tfserve.ipc.messages import ACTIVE, FINISHED, JobKind, JobState
 
 LONG = ("skipped", "dataset")
 """Fields that lists of tasks do not read: they have an entry for each file and each class."""
@@ -135,8 +135,7 @@ def model_path(task_id: str) -> str:
 
 def unfinished() -> list[TrainingTask]:
     """In the order of their runs."""
-    states = (JobState.QUEUED, JobState.RUNNING)
-    return list(TrainingTask.objects.select_related("job").filter(job__state__in=states).order_by("job_id"))
+    return list(TrainingTask.objects.select_related("job").filter(job__state__in=ACTIVE).order_by("job_id"))
 
 
 def unreported() -> list[TrainingTask]:

@@ -9,9 +9,8 @@ import msgspec
 from django.db.models import Max, Q
 
 from tfserve.db.models import Deployment, Job, TrainingTask
-from tfserve.ipc.messages import JobKind, JobState
+from tfserve.ipc.messages import ACTIVE, JobKind
 
-ACTIVE = (JobState.QUEUED, JobState.RUNNING)
 _SERVING = (Deployment.State.LOADING, Deployment.State.ACTIVE, Deployment.State.DRAINING)
 _PART = "/uploads/"
 _ID = re.compile(r"/uploads/([0-9a-f]{32})(?![0-9a-f])")

@@ -15,29 +15,22 @@ from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from tfserve.db import callbacks, running_time, sql
-from tfserve.db.models import FINISHED, Declared, Deployment, Job, Workspace
+from tfserve.db.models import Declared, Deployment, Job, Workspace
 from tfserve.errors import IdempotencyKeyReused, NoSuchWorkspace, TFserveError
-from tfserve.ipc.messages import EncodedRequest, JobKind, JobState, Outcome
+from tfserve.ipc.messages import FINISHED, JobKind, JobState, Outcome, SubmitJob
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Submission:
-    """A new job. `started` if the workspace was idle, so that it runs as soon as it is durable."""
+    """A new job of a workspace. `started` if the workspace was idle, so that it runs as soon as it is durable."""
 
     workspace_id: int
-    workspace_name: str
-    request: EncodedRequest
-    time_limit_s: float | None = None
-    idempotency_key: str | None = None
+    job: SubmitJob
     started: bool = False
-    #: the URL that receives the job when it has ended, and whose secret signs it
-    callback: str | None = None
-    owner: str = ""
-    traceparent: str = ""
 
     @property
     def digest(self) -> str:
-        return hashlib.sha256(self.request.kind.encode() + b"\n" + self.request.json).hexdigest()
+        return hashlib.sha256(self.job.request.kind.encode() + b"\n" + self.job.request.json).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -119,20 +112,20 @@ def _submit(
         return known
     number = numbers.get(workspace_id) or sql.next_number(workspace_id)
     if number is None:
-        return NoSuchWorkspace(submission.workspace_name)
+        return NoSuchWorkspace(submission.job.workspace)
     job = _new_job(submission, number, now)
     sql.insert_job(job)
-    if submission.callback is not None:
-        callbacks.create(job.pk, submission.callback, submission.owner)
+    if submission.job.callback is not None:
+        callbacks.create(job.pk, submission.job.callback, submission.job.owner)
     numbers[workspace_id] = number + 1
-    if submission.idempotency_key:
-        by_key[workspace_id, submission.idempotency_key] = job
+    if submission.job.idempotency_key:
+        by_key[workspace_id, submission.job.idempotency_key] = job
     return _recorded(job)
 
 
 def _known(submission: Submission, by_key: dict[tuple[int, str], Job]) -> Recorded | IdempotencyKeyReused | None:
     """The job that was submitted with this key before, in this group or earlier."""
-    key, workspace_id = submission.idempotency_key, submission.workspace_id
+    key, workspace_id = submission.job.idempotency_key, submission.workspace_id
     if not key:
         return None
     job = by_key.get((workspace_id, key))
@@ -140,7 +133,7 @@ def _known(submission: Submission, by_key: dict[tuple[int, str], Job]) -> Record
     if job is None:
         return None
     if job.request_digest != submission.digest:
-        return IdempotencyKeyReused(key=key, name=submission.workspace_name, job=job.number)
+        return IdempotencyKeyReused(key=key, name=submission.job.workspace, job=job.number)
     return _recorded(job, is_new=False)
 
 
@@ -152,16 +145,16 @@ def _new_job(submission: Submission, number: int, now: datetime) -> Job:
     return Job(
         workspace_id=submission.workspace_id,
         number=number,
-        kind=submission.request.kind,
+        kind=submission.job.request.kind,
         state=JobState.RUNNING if submission.started else JobState.QUEUED,
-        request=submission.request.json.decode(),
-        time_limit_s=submission.time_limit_s,
-        idempotency_key=submission.idempotency_key,
-        request_digest=submission.digest if submission.idempotency_key else None,
+        request=submission.job.request.json.decode(),
+        time_limit_s=submission.job.time_limit_s,
+        idempotency_key=submission.job.idempotency_key,
+        request_digest=submission.digest if submission.job.idempotency_key else None,
         attempts=1 if submission.started else 0,
         created_at=now,
         started_at=now if submission.started else None,
-        traceparent=submission.traceparent,
+        traceparent=submission.job.traceparent,
     )
 
 

@@ -45,46 +45,39 @@ def encode(request_id: int, message: Message) -> bytes:
     return HEADER.pack(len(body) + 8, request_id) + body
 
 
-class FrameReader:
-    """Splits a stream of bytes into messages."""
+class FrameSplitter:
+    """Splits a stream of bytes into whole frames, without reading them."""
 
     def __init__(self, limit_bytes: int = MAX_FRAME_BYTES) -> None:
         self.limit_bytes = limit_bytes
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> Iterator[tuple[int, Message]]:
-        """Yields the (request id, message) pairs that are complete with `data`. Raises `BrokenFrame`."""
+    def split(self, data: bytes) -> Iterator[bytes]:
+        """Yields the frames that are complete with `data`. Raises `BrokenFrame`."""
         self._buffer += data
         while len(self._buffer) >= HEADER.size:
-            length, request_id = HEADER.unpack_from(self._buffer)
+            length = HEADER.unpack_from(self._buffer)[0]
             if not 8 < length <= self.limit_bytes + 8:
                 raise BrokenFrame(f"invalid frame length: {length} bytes")
             end = 4 + length
             if len(self._buffer) < end:
                 return
-            body = bytes(memoryview(self._buffer)[HEADER.size : end])
+            frame = bytes(memoryview(self._buffer)[:end])
             del self._buffer[:end]
-            yield request_id, decode(body)
-
-
-class FrameSplitter:
-    """Splits a stream of bytes into whole frames, without reading them."""
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yields the frames that are complete with `data`. Raises `BrokenFrame`."""
-        self._buffer += data
-        while len(self._buffer) >= HEADER.size:
-            length = HEADER.unpack_from(self._buffer)[0]
-            if not 8 < length <= MAX_FRAME_BYTES + 8:
-                raise BrokenFrame(f"invalid frame length: {length} bytes")
-            if len(self._buffer) < 4 + length:
-                return
-            frame = bytes(memoryview(self._buffer)[: 4 + length])
-            del self._buffer[: 4 + length]
             yield frame
+
+
+class FrameReader(FrameSplitter):
+    """Splits a stream of bytes into messages."""
+
+    def feed(self, data: bytes) -> Iterator[tuple[int, Message]]:
+        """Yields the (request id, message) pairs that are complete with `data`. Raises `BrokenFrame`."""
+        return map(read, self.split(data))
+
+
+def read(frame: bytes) -> tuple[int, Message]:
+    """The request id and the message of a whole frame. Raises `BrokenFrame`."""
+    return HEADER.unpack_from(frame)[1], decode(memoryview(frame)[HEADER.size :])
 
 
 def pack(message: Message) -> bytes:
@@ -92,7 +85,7 @@ def pack(message: Message) -> bytes:
     return _encoder.encode(message)
 
 
-def decode(body: bytes) -> Message:
+def decode(body: bytes | memoryview) -> Message:
     try:
         return _decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from tfserve.models import hdf5, tfjs
-from tfserve.models.protobuf_fields import Field, inside, read_fields, varint
+from tfserve.models.protobuf import FileField, inside, read_fields, varint
 
 HEAD_BYTES = 4096
 MAX_FIELDS = 5000
@@ -245,7 +245,7 @@ def _protobuf(opened: BinaryIO, size: int) -> Found:
             fields.append(field)
             if len(fields) >= MAX_FIELDS:
                 break
-    except EOFError:
+    except IndexError:
         is_cut = True
     except ValueError:
         return None
@@ -263,7 +263,7 @@ def is_message(file: Path, numbers: Set[int]) -> bool:
     with file.open("rb") as opened:
         try:
             found = {field.number for field in islice(read_fields(opened, 0, file.stat().st_size), MAX_FIELDS)}
-        except (EOFError, ValueError):
+        except (IndexError, ValueError):
             return False
     return found <= numbers
 
@@ -278,60 +278,60 @@ def onnx_tensors_without_rank(file: Path) -> frozenset[str]:
                     for tensor in inside(opened, number, graph.at, graph.end):
                         if _has_no_shape(opened, tensor):
                             found.add(_text_of(opened, next(inside(opened, 1, tensor.at, tensor.end))))
-        except (EOFError, ValueError, StopIteration):
+        except (IndexError, ValueError, StopIteration):
             return frozenset()
     return frozenset(found)
 
 
-def _has_no_shape(opened: BinaryIO, tensor: Field) -> bool:
+def _has_no_shape(opened: BinaryIO, tensor: FileField) -> bool:
     types = [
         each for type_ in inside(opened, 2, tensor.at, tensor.end) for each in inside(opened, 1, type_.at, type_.end)
     ]
     return bool(types) and not any(True for _ in inside(opened, 2, types[0].at, types[0].end))
 
 
-def _text_of(opened: BinaryIO, field: Field) -> str:
+def _text_of(opened: BinaryIO, field: FileField) -> str:
     opened.seek(field.at)
     return opened.read(field.end - field.at).decode(errors="replace")
 
 
-def _bytes_of(fields: list[Field], number: int) -> list[bytes]:
+def _bytes_of(fields: list[FileField], number: int) -> list[bytes]:
     return [field.start for field in fields if field.number == number and field.value is None]
 
 
-def _numbers(fields: list[Field]) -> set[int]:
+def _numbers(fields: list[FileField]) -> set[int]:
     return {field.number for field in fields}
 
 
-def _version(fields: list[Field]) -> int | None:
+def _version(fields: list[FileField]) -> int | None:
     return next((field.value for field in fields if field.number == 1), None)
 
 
-def _is_onnx(fields: list[Field]) -> bool:
+def _is_onnx(fields: list[FileField]) -> bool:
     numbers = _numbers(fields)
     return _version(fields) is not None and 7 in numbers and max(numbers) <= 30
 
 
-def _is_onnx_without_graph(fields: list[Field]) -> bool:
+def _is_onnx_without_graph(fields: list[FileField]) -> bool:
     numbers = _numbers(fields)
     return _version(fields) is not None and 8 in numbers and max(numbers) <= 30
 
 
-def _is_onnx_graph(fields: list[Field]) -> bool:
+def _is_onnx_graph(fields: list[FileField]) -> bool:
     """Nodes and outputs, without the model around them."""
     numbers = _numbers(fields)
     return {1, 12} <= numbers <= {1, 2, 5, *range(10, 17)} and bool(_bytes_of(fields, 1))
 
 
-def _is_core_ml(fields: list[Field]) -> bool:
+def _is_core_ml(fields: list[FileField]) -> bool:
     return _version(fields) is not None and any(field.number in _LAYER_TYPES for field in fields)
 
 
-def _is_saved_model(fields: list[Field]) -> bool:
+def _is_saved_model(fields: list[FileField]) -> bool:
     return _version(fields) == 1 and _numbers(fields) == {1, 2}
 
 
-def _is_graph(fields: list[Field]) -> bool:
+def _is_graph(fields: list[FileField]) -> bool:
     nodes = _bytes_of(fields, 1)
     return bool(nodes) and _numbers(fields) <= {1, 2, 3, 4} and _is_node(nodes[0])
 
@@ -345,28 +345,28 @@ def _is_node(data: bytes) -> bool:
             return False
         try:
             length, at = varint(data, at + 1)
-        except (EOFError, ValueError):
+        except (IndexError, ValueError):
             return False
         texts.append(data[at : at + length])
         at += length
     return bool(_OPERATION.fullmatch(texts[1]))
 
 
-def _is_meta_graph(fields: list[Field]) -> bool:
+def _is_meta_graph(fields: list[FileField]) -> bool:
     numbers = _numbers(fields)
     return fields[0].number == 1 and {1, 2} <= numbers <= {1, 2, 3, 4, 5, 6, 7} and not _is_graph(fields)
 
 
-def _is_paddle(fields: list[Field]) -> bool:
+def _is_paddle(fields: list[FileField]) -> bool:
     blocks = _bytes_of(fields, 1)
     return bool(blocks) and blocks[0].startswith(b"\x08\x00\x10") and _numbers(fields) <= {1, 4, 5}
 
 
-def _is_caffe(fields: list[Field]) -> bool:
+def _is_caffe(fields: list[FileField]) -> bool:
     return bool(_bytes_of(fields, 100)) or (bool(_bytes_of(fields, 2)) and _bytes_of(fields, 1)[:1] != [])
 
 
-_MESSAGES: list[tuple[str | Foreign | Broken, Callable[[list[Field]], bool]]] = [
+_MESSAGES: list[tuple[str | Foreign | Broken, Callable[[list[FileField]], bool]]] = [
     (_CORE_ML, _is_core_ml),
     (ONNX, _is_onnx),
     (Broken("an ONNX file without its graph"), _is_onnx_without_graph),

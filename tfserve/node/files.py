@@ -14,7 +14,7 @@ import logging
 import os
 import secrets
 import shutil
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -43,7 +43,7 @@ from tfserve.ipc.messages import (
     Request,
     WatchMirror,
 )
-from tfserve.node.folder_events import FolderEvents
+from tfserve.supervisor.declared.file_events import FileEvents
 
 log = logging.getLogger(__name__)
 
@@ -203,6 +203,28 @@ class NodeFiles:
         if not trees.is_name(name) or name == INCOMING:
             raise BadTree(problem=f"{name!r} is not the name of a folder")
         return (self._folder if name == TIMES else self._own) / name
+
+
+class FolderEvents:
+    """Calls back when something in a folder or below it has changed. Create it on the event loop."""
+
+    def __init__(self, folder: Path, on_change: Callable[[], None]) -> None:
+        self._folder = folder
+        self._on_change = on_change
+        self._events = FileEvents(self._changed)
+        self._events.watch(self._folders())
+
+    def close(self) -> None:
+        self._events.close()
+
+    def _changed(self, _: object) -> None:
+        """A new folder may have files by now: what it has is seen by the reader who is notified."""
+        self._events.watch(self._folders())
+        self._on_change()
+
+    def _folders(self) -> Iterator[Path]:
+        for where, _, _ in os.walk(self._folder):
+            yield Path(where)
 
 
 def _lock_file(folder: Path) -> Path:

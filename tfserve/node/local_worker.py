@@ -6,15 +6,15 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from tfserve.cluster.identity import Identity
 from tfserve.cluster.membership import Membership
 from tfserve.config import environment_name, load
 from tfserve.ipc import frames
 from tfserve.ipc.messages import CONTROL, Limits, LimitWorker, StartActor, StartWorker
+from tfserve.supervisor.background import BackgroundTasks
 from tfserve.supervisor.processes.child import Child, Exit, Role
 from tfserve.supervisor.processes.limits import Limiter
 from tfserve.supervisor.processes.output import Pipe, Sink
@@ -36,20 +36,20 @@ class LocalWorker:
         self._unsent: list[bytes] = []
         self._splitter = frames.FrameSplitter()
         self._at_end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks()
         self._read = read
         self._write_ends: dict[int, list[int]] = {}
         self._on_ended = ended
         self._pipes = child.read_output(read)
         self._limiter = Limiter(Limits())
-        child.ended.add_done_callback(lambda _: self._run(self._report()))
+        child.ended.add_done_callback(lambda _: self._tasks.start(self._report()))
 
     @classmethod
     def start(cls, request: StartActor, start: StartWorker, read: Sink, ended: Callable[[Exit], None]) -> LocalWorker:
         """`read` gets its frames and output in order, `ended` how it ended. Raises `OSError`."""
         child, ours = _workshop(request, start.settings).launch(warm=start.warm, light=start.light)
         worker = cls(child, read, ended)
-        worker._run(worker._connect(ours))
+        worker._tasks.start(worker._connect(ours))
         return worker
 
     @property
@@ -114,7 +114,7 @@ class LocalWorker:
 
     def control_received(self, data: bytes) -> None:
         """What the worker printed before a frame comes before it."""
-        for frame in self._splitter.feed(data):
+        for frame in self._splitter.split(data):
             self._drain()
             self._read(CONTROL, frame)
 
@@ -138,11 +138,6 @@ class LocalWorker:
         self.reported.set_result(None)
         if self._control is not None:
             self._control.close()
-
-    def _run(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
 
 class _Control(asyncio.Protocol):

@@ -10,12 +10,15 @@ from pathlib import Path
 
 import msgspec
 
-from tfserve.cluster.connecting import CannotConnect, parse_address
+from tfserve import __version__
+from tfserve.cluster.connecting import CannotConnect, connect_as_stranger, parse_address
 from tfserve.cluster.heads import Heads
-from tfserve.cluster.identity import Identity, JoinToken, write_private
-from tfserve.cluster.joining import join
+from tfserve.cluster.identity import Identity, JoinToken, new_key, private_pem, public_pem
 from tfserve.cluster.membership import Membership
+from tfserve.durable_files import write_private
 from tfserve.errors import Invalid
+from tfserve.ipc.connections import ConnectionLost
+from tfserve.ipc.messages import Join
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +67,24 @@ async def _join(heads: Heads, token: JoinToken, name: str, identity: Identity) -
                 log.warning("%s The node tries again.", error.message)
             problem = error.message
         await asyncio.sleep(AGAIN_S)
+
+
+async def join(address: str, token: JoinToken, name: str, identity: Identity) -> None:
+    """Writes the certificate of the node `name` into the folder of `identity`.
+
+    Raises `CannotConnect`, `WrongHead`, and the error with which the head refuses it: a wrong token, another version.
+    """
+    key = new_key()
+    connection = await connect_as_stranger(address, token)
+    try:
+        joined = await connection.ask(
+            Join(secret=token.secret, name=name, version=__version__, public_key=public_pem(key))
+        )
+    except ConnectionLost:
+        raise CannotConnect(address=address, cause="it closed the connection.") from None
+    finally:
+        connection.close()
+    identity.write(ca=joined.ca, certificate=joined.certificate, key=private_pem(key))
 
 
 def own_name() -> str:

@@ -19,8 +19,7 @@ class ServingRecord:
         if self._has_role:
             return
         self._has_role = True  # the first request gives a worker its role
-        request_id = frames.HEADER.unpack_from(frame)[1]
-        message = frames.decode(frame[frames.HEADER.size :])
+        request_id, message = frames.read(frame)
         if isinstance(message, BecomeModel) and message.deployment:
             self._request = request_id, message
 
@@ -32,7 +31,7 @@ class ServingRecord:
         if frames.HEADER.unpack_from(frame)[1] != request_id | frames.RESPONSE:
             return
         self._request = None
-        loaded = frames.decode(frame[frames.HEADER.size :])
+        _, loaded = frames.read(frame)
         if isinstance(loaded, ModelLoaded):
             become.samples, become.sample = [], None  # they may be large
             self.model = ServingModel(

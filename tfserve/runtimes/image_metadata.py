@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from tfserve.errors import Invalid
-from tfserve.models import formats
+from tfserve.models import formats, protobuf
 from tfserve.models.formats import Located
-from tfserve.runtimes import image_spec, protobuf
+from tfserve.runtimes import image_spec
 from tfserve.runtimes.flatbuffer import FlatbufferTable
 from tfserve.runtimes.image_spec import ImageSpec
 

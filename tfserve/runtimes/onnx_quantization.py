@@ -14,7 +14,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from tfserve.runtimes import protobuf
+from tfserve.models import protobuf
 from tfserve.tensors.specs import Array, Quantization, TensorSpec
 
 MOVING = frozenset({"Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Identity"})

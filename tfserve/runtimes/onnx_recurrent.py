@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tfserve.errors import Invalid
-from tfserve.runtimes import protobuf
+from tfserve.models import protobuf
 from tfserve.tensors.specs import Array
 
 _TYPES = frozenset({b"GRU", b"LSTM"})

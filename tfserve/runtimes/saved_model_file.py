@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tfserve.errors import Invalid
+from tfserve.models.protobuf import Field, entry, of
+from tfserve.models.protobuf import fields as fields_of
 from tfserve.runtimes import composites
-from tfserve.runtimes.protobuf import Field, entry, of
-from tfserve.runtimes.protobuf import fields as fields_of
 from tfserve.tensors.dtypes import DTYPES, OTHER_NUMBERS
 from tfserve.tensors.specs import Shape, Signature, TensorSpec
 

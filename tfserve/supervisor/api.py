@@ -65,7 +65,7 @@ from tfserve.supervisor.models.announcements import VERSION_MARK
 from tfserve.supervisor.node_statuses import NodeStatuses
 from tfserve.supervisor.processes.launchers import Spare
 from tfserve.supervisor.processes.worker import Worker
-from tfserve.supervisor.submissions import Machines, check_resources, demand_of, submission, within_job_time
+from tfserve.supervisor.submissions import Machines, check_resources, demand_of, within_job_time
 from tfserve.supervisor.uploads import UploadRetention
 from tfserve.supervisor.workspace import Workspace
 from tfserve.supervisor.workspace_search import active, find
@@ -137,7 +137,6 @@ class Api:
 
     @handles(GetServer)
     async def _get_server(self, request: GetServer) -> dict[str, Any]:
-        spare, light = self._spare.worker, self._spare.light_worker
         return {
             "version": __version__,
             "pid": os.getpid(),
@@ -146,8 +145,8 @@ class Api:
             "on": self._workspaces.on,
             "started_at": self._started_at,
             "revision": self._changed.number,
-            "spare": _described(spare),
-            "light_spare": _described(light),
+            "spare": _described(self._spare.here.worker),
+            "light_spare": _described(self._spare.here.light_worker),
             "memory_bytes": use_of(os.getpid()).memory_bytes,
             "data_dir": str(self._settings.data_path),
             "roots": [str(root) for root in self._settings.root_paths],
@@ -261,13 +260,13 @@ class Api:
     async def _known(self, workspace: Workspace, request: SubmitJob) -> writes.Recorded | None:
         if request.idempotency_key is None:
             return None
-        return await self._journal.change(partial(writes.known, submission(workspace, request)))
+        return await self._journal.change(partial(writes.known, writes.Submission(workspace.id, request)))
 
     async def _record(self, workspace: Workspace, request: SubmitJob) -> writes.Recorded:
         started = workspace.dispatcher.idle and not workspace.submitting
         workspace.submitting += 1
         try:
-            return await self._journal.submit(submission(workspace, request, started=started))
+            return await self._journal.submit(writes.Submission(workspace.id, request, started))
         finally:
             workspace.submitting -= 1
 

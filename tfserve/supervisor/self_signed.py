@@ -6,7 +6,6 @@ It is also made again when the settings name a host that it does not have.
 from __future__ import annotations
 
 import hashlib
-import os
 import socket
 import ssl
 from dataclasses import replace
@@ -19,6 +18,7 @@ import psutil
 
 from tfserve.certificates import CertificateFiles, CertificateUnusable, server_context
 from tfserve.config import Settings
+from tfserve.durable_files import write_private
 from tfserve.errors import Invalid
 
 if TYPE_CHECKING:
@@ -89,8 +89,8 @@ def _make(files: CertificateFiles, names: set[str]) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = _signed(key, names)
     # A crash between the two leaves a pair that does not match, so the next start makes both again.
-    _write(files.key, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    _write(files.certificate, certificate.public_bytes(Encoding.PEM))
+    write_private(files.key, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    write_private(files.certificate, certificate.public_bytes(Encoding.PEM))
 
 
 def _signed(key: EllipticCurvePrivateKey, names: set[str]) -> x509.Certificate:
@@ -123,14 +123,3 @@ def _general_name(name: str) -> x509.GeneralName:
         return x509.IPAddress(ip_address(name))
     except ValueError:
         return x509.DNSName(name)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Replaces the file in one step. Only this user may read it."""
-    temporary = path.with_suffix(path.suffix + ".writing")
-    temporary.unlink(missing_ok=True)
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

@@ -1,4 +1,4 @@
-"""What is checked of a job before it is recorded, and the record of it."""
+"""What is checked of a job before it is recorded."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Protocol
 import msgspec
 from msgspec.structs import replace
 
-from tfserve.db import writes
 from tfserve.errors import Invalid
 from tfserve.ipc.messages import DeployJob, JobKind, ModelOptions, ScriptJob, SubmitJob, UpdateJob
 from tfserve.ipc.messages.cluster import Demand, NodeState
@@ -24,20 +23,6 @@ class Machines(Protocol):
 
     def check(self, demand: Demand, count: int = 1) -> None:
         """Raises `Invalid` if `count` processes with this demand can never run at the same time."""
-
-
-def submission(workspace: Workspace, request: SubmitJob, *, started: bool = False) -> writes.Submission:
-    return writes.Submission(
-        workspace_id=workspace.id,
-        workspace_name=workspace.name,
-        request=request.request,
-        time_limit_s=request.time_limit_s,
-        idempotency_key=request.idempotency_key,
-        started=started,
-        callback=request.callback,
-        owner=request.owner,
-        traceparent=request.traceparent,
-    )
 
 
 def within_job_time(workspace: Workspace, request: SubmitJob) -> SubmitJob:

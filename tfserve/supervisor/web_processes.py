@@ -137,12 +137,8 @@ class WebProcess:
         await asyncio.wait([self._keeper])
         if self._line is not None:
             self._line.refuse_pending(Stopping())
-        if self._child is not None and self._child.alive:
-            self._child.terminate()
-            done, _ = await asyncio.wait([self._child.ended], timeout=grace_s)
-            if not done:
-                self._child.kill("it did not stop in time")
-                await asyncio.shield(self._child.ended)
+        if self._child is not None:
+            await self._child.stop(grace_s)
 
     def kill(self, because: str) -> None:
         """Ends the process at once. It is started again."""

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import django
 from starlette.middleware.gzip import GZipMiddleware
@@ -27,19 +27,8 @@ from tfserve.cluster.membership import Membership
 from tfserve.config import Settings, load
 from tfserve.errors import Forbidden, Internal, Invalid, Kind, NotFound, TFserveError, Unavailable, nearest
 from tfserve.ipc.connections import Connection
-from tfserve.ipc.messages import (
-    AccessChanged,
-    DrainModel,
-    GetAccessRules,
-    GetModels,
-    ModelChanged,
-    Ping,
-    ReadCounters,
-    ReadInFlight,
-    WakeModel,
-)
+from tfserve.ipc.messages import AccessChanged, GetAccessRules, GetModels, WakeModel
 from tfserve.ipc.messages import Message as IpcMessage
-from tfserve.ipc.metrics import WebCounts
 from tfserve.web.access.audit_log import AuditLog
 from tfserve.web.access.authentication import DOCS, Authentication, is_browser, is_navigation
 from tfserve.web.access.authenticator import Authenticator, TokenMissing
@@ -57,8 +46,8 @@ from tfserve.web.http.responses import PAGE_ERROR, STATUS, MethodNotAllowed, err
 from tfserve.web.http.server import GRACEFUL_S, make_server
 from tfserve.web.http.static_files import IMMUTABLE, Favicon, Static
 from tfserve.web.http.tls import new_loop
+from tfserve.web.predictions import model_messages
 from tfserve.web.predictions.live_models import LiveModels
-from tfserve.web.predictions.load import in_flight
 from tfserve.web.supervisor_client import SupervisorClient
 
 if TYPE_CHECKING:  # they import the database's models, which need `django.setup`
@@ -191,26 +180,16 @@ async def _grpc(
         yield
 
 
-async def _handle(
-    program: Program, models: LiveModels, authenticator: Authenticator, message: IpcMessage
-) -> WebCounts | dict[int, int] | None:
+async def _handle(program: Program, models: LiveModels, authenticator: Authenticator, message: IpcMessage) -> Any:
     """Handles the requests of the supervisor."""
-    match message:
-        case ModelChanged():
-            await models.change(message.workspace, message.versions)
-        case DrainModel():
-            await models.drained(message.workspace, message.id, message.addresses)
-        case AccessChanged():
+
+    async def others(message: IpcMessage) -> None:
+        if isinstance(message, AccessChanged):
             authenticator.apply(message.rules)
-        case ReadCounters():
-            return WebCounts(models.counts(), error_counts)
-        case ReadInFlight():
-            return in_flight(models, message)
-        case Ping():
-            pass  # that there is a response is the response
-        case _:
+        else:
             await program.handle(message)
-    return None
+
+    return await model_messages.handle(models, message, others, error_counts)
 
 
 class Layers(NamedTuple):

@@ -15,7 +15,6 @@ import msgspec
 from tfserve import __version__
 from tfserve.cluster.connecting import connect
 from tfserve.cluster.identity import Authority, Identity
-from tfserve.cluster.joining import join
 from tfserve.config import Settings
 from tfserve.ipc.connections import Connection
 from tfserve.ipc.messages import (
@@ -32,6 +31,7 @@ from tfserve.ipc.messages import (
     StartActor,
     StartWorker,
 )
+from tfserve.node.membership import join
 from tfserve.supervisor.cluster.adoption import Adoption
 from tfserve.supervisor.cluster.files import HeadFiles
 from tfserve.supervisor.cluster.joining import Joining

@@ -14,10 +14,10 @@ from tfserve import __version__
 from tfserve.cluster import joining as node_side
 from tfserve.cluster.connecting import CannotConnect, WrongHead, connect, connect_as_stranger
 from tfserve.cluster.identity import Authority, Identity, JoinToken, new_key, public_pem
-from tfserve.cluster.joining import join
 from tfserve.errors import Conflict, Forbidden, Invalid, TFserveError, Unauthenticated
 from tfserve.ipc.connections import Connection, ConnectionLost
 from tfserve.ipc.messages import Join, Message, NodeOpened, OpenNode, Ping, PingNode, ProcessUses
+from tfserve.node.membership import join
 from tfserve.supervisor.cluster.joining import Joining
 from tfserve.supervisor.cluster.nodes import Nodes
 from tfserve.supervisor.cluster.port import STRANGER_FRAME_BYTES, ClusterPort

@@ -40,7 +40,7 @@ from tfserve.ipc.messages import (
 )
 from tfserve.ipc.metrics import WebCounts
 from tfserve.web.predictions.live_models import LiveModels
-from tfserve.web.predictions.load import in_flight
+from tfserve.web.predictions.model_messages import in_flight
 from tfserve.web.predictions.request import PredictionRequest, PredictionResult
 from tfserve.web.supervisor_client import SupervisorClient
 

@@ -13,7 +13,7 @@ from supervised import Start, Supervised, failure, is_running, outcome, until, w
 from tfserve.errors import Conflict, Invalid, Unavailable
 from tfserve.ipc.messages import Autoscale, CreateWorkspace, Demand, JobState, ScaleModel, ScriptJob, UpdateJob
 from tfserve.supervisor.models import scaling
-from tfserve.supervisor.processes.launchers import NoMachine, Placement
+from tfserve.supervisor.processes.launchers import NoMachine, Spares
 
 LIMITS = Autoscale(min=1, max=3, target_queue=4.0)
 
@@ -128,7 +128,7 @@ class FullCluster:
         self.changed = asyncio.Event()
         self._server = server
 
-    async def place(self, demand: Demand) -> Placement:
+    async def place(self, demand: Demand) -> Spares:
         if not self.room:
             raise NoMachine(problem=f"it needs {demand.resources or 'a process'}, and nothing is free.")
         self.room -= 1

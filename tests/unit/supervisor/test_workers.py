@@ -266,15 +266,15 @@ async def test_the_spare_is_taken_at_once_and_another_one_takes_its_place(worksh
     async with spare(workshop) as kept:
         kept.fill()
         kept.fill()
-        await until(lambda: kept.worker)
-        first = kept.worker
+        await until(lambda: kept.here.worker)
+        first = kept.here.worker
         taken = await kept.take(needs_tensorflow=False)
         assert taken is first
-        await until(lambda: kept.worker)
-        assert kept.worker is not first
+        await until(lambda: kept.here.worker)
+        assert kept.here.worker is not first
         taken.kill("the test ends")
         await taken.child.ended
-        assert kept.worker.alive, "it is not the spare any more that has ended"
+        assert kept.here.worker.alive, "it is not the spare any more that has ended"
 
 
 @pytest.mark.usefixtures("no_tensorflow")
@@ -294,14 +294,14 @@ async def test_who_needs_tensorflow_waits_for_the_spare_that_is_on_its_way(works
 async def test_a_light_spare_is_kept_for_the_runtime_that_was_needed_last(workshop: Workshop) -> None:
     async with spare(workshop) as kept:
         first = await kept.take_light("litert")
-        assert kept.light_worker is None
+        assert kept.here.light_worker is None
         kept.fill()
-        await until(lambda: kept.light_worker)
-        ready = kept.light_worker
+        await until(lambda: kept.here.light_worker)
+        ready = kept.here.light_worker
         assert await kept.take_light("litert") is ready
         kept.fill()
-        await until(lambda: kept.light_worker)
-        unused = kept.light_worker
+        await until(lambda: kept.here.light_worker)
+        unused = kept.here.light_worker
         other = await kept.take_light("onnxruntime")
         await unused.child.ended
         for each in (first, ready, other):
@@ -312,20 +312,20 @@ async def test_a_light_spare_is_kept_for_the_runtime_that_was_needed_last(worksh
 async def test_a_spare_that_dies_is_replaced(workshop: Workshop) -> None:
     async with spare(workshop) as kept:
         kept.fill()
-        await until(lambda: kept.worker)
-        first = kept.worker
+        await until(lambda: kept.here.worker)
+        first = kept.here.worker
         os.kill(first.child.pid, signal.SIGKILL)
         await first.child.ended
-        await until(lambda: kept.worker)
-        assert kept.worker is not first
-        assert is_running(kept.worker.child.pid)
+        await until(lambda: kept.here.worker)
+        assert kept.here.worker is not first
+        assert is_running(kept.here.worker.child.pid)
 
 
 async def test_without_a_spare_every_worker_is_a_new_one(workshop: Workshop) -> None:
     async with spare(workshop, is_kept=False) as kept:
         kept.fill()
         worker = await kept.take(needs_tensorflow=False)
-        assert kept.worker is None
+        assert kept.here.worker is None
         await worker.stop()
 
 
@@ -354,4 +354,4 @@ async def test_the_server_stops_while_the_spare_is_being_started(workshop: Works
     async with spare(workshop) as kept:
         kept.fill()
         await asyncio.sleep(0)
-    assert kept.worker is None
+    assert kept.here.worker is None

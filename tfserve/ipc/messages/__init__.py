@@ -16,9 +16,6 @@ from tfserve.ipc.messages.jobs import *
 from tfserve.ipc.messages.limits import *
 from tfserve.ipc.messages.model_jobs import *
 from tfserve.ipc.messages.models import *
-from tfserve.ipc.messages.node import *
-from tfserve.ipc.messages.node_status import *
 from tfserve.ipc.messages.placement import *
 from tfserve.ipc.messages.scripts import *
 from tfserve.ipc.messages.training import *
-from tfserve.ipc.messages.uploads import *

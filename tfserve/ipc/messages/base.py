@@ -60,8 +60,9 @@ class JobState(StrEnum):
     LOST = "lost"
 
 
-#: the states of a job that has ended
-FINISHED_STATES = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.LOST)
+#: the states of a job that has not ended, and of one that has
+ACTIVE = (JobState.QUEUED, JobState.RUNNING)
+FINISHED = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.LOST)
 
 
 class Done(Message):

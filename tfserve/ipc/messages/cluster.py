@@ -1,6 +1,6 @@
 """A cluster: how machines join, what a worker needs, and the bridge between the head and a worker on a node.
 
-All of them travel over connections with TLS and the certificates of the cluster (`tfserve.cluster.identity`). The first
+Those between machines travel over TLS with the certificates of the cluster (`tfserve.cluster.identity`). The first
 request on a connection to the head's cluster port says what the connection is: `Join`, `OpenNode`, `OpenWorker` or
 `OpenFiles`.
 """
@@ -53,6 +53,34 @@ class NodeState(msgspec.Struct, frozen=True, omit_defaults=True):
     free: dict[str, float] = {}
     workers: int = 0
     since: float = 0.0
+
+
+class RunningWorker(msgspec.Struct, frozen=True):
+    """A worker with a role. `name` is its workspace, or the id of the training task; empty for the host."""
+
+    role: str
+    name: str
+    pid: int
+
+
+class NodeStatus(msgspec.Struct, frozen=True):
+    """A `NodeState` of the cluster, and what runs there. Without a cluster, this machine is the only node."""
+
+    name: str
+    address: str
+    state: str
+    reason: str
+    version: str
+    http: str
+    resources: dict[str, float]
+    free: dict[str, float]
+    workers: int
+    since: float
+    runs: list[RunningWorker] = []
+
+
+class GetNodes(Request[list[NodeStatus]]):
+    """All machines: the head first, those that are gone last."""
 
 
 # --- connections to the head's cluster port
@@ -203,10 +231,9 @@ class Received(Message):
 
 
 class WorkerInput(Message):
-    """One whole frame for the worker. `deployment` is set with the frame that makes it serve that deployment."""
+    """One whole frame for the worker."""
 
     frame: bytes
-    deployment: int = 0
 
 
 class WorkerOutput(Message):
@@ -317,3 +344,25 @@ class EndActor(Message):
     """Ends the actor of a worker that is of no use any more, with everything in it."""
 
     worker: str
+
+
+# --- between the main process of a node and its web processes
+
+
+class HeadState(Message):
+    """Where the head is. `url` is empty before the first connection to it; `is_connected` is false while it is away.
+
+    `is_left`: this node is about to stop, so no more requests should be sent to it.
+    """
+
+    url: str
+    is_connected: bool
+    is_left: bool = False
+
+
+class GetHead(Request[HeadState]):
+    """Sent by a web process that starts; from then on it receives `HeadChanged`."""
+
+
+class HeadChanged(Request[None]):
+    head: HeadState

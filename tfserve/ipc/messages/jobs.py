@@ -1,13 +1,13 @@
-"""Jobs, workspaces and the server: what web asks the supervisor."""
+"""Jobs, workspaces, uploads and the server: what web asks the supervisor."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from tfserve.ipc.messages.base import JobKind, JobState, Message, Request
+from tfserve.ipc.messages.cluster import NodeStatus
 from tfserve.ipc.messages.job_requests import EncodedRequest, Outcome
 from tfserve.ipc.messages.limits import Limits
-from tfserve.ipc.messages.node_status import NodeStatus
 from tfserve.ipc.messages.placement import NeededResources
 from tfserve.ipc.messages.scripts import Variables
 from tfserve.ipc.metrics import (
@@ -208,3 +208,12 @@ class WaitOutput(Request[bool]):
     job_id: int
     offset: int
     wait_s: float
+
+
+# --- uploads
+
+
+class DeleteUpload(Request[None]):
+    """Remove an upload, unless it is in use."""
+
+    id: str

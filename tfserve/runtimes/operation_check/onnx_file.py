@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tfserve.errors import Invalid
-from tfserve.runtimes import protobuf
+from tfserve.models import protobuf
 from tfserve.runtimes.operation_check import files
 from tfserve.runtimes.operation_check.findings import Finding
 

@@ -14,21 +14,13 @@ from dataclasses import dataclass, field
 from tfserve.ipc import frames
 from tfserve.ipc.messages import BecomeModel, ModelLoaded, OpenWorker, ServingModel
 from tfserve.supervisor.events import Signal
+from tfserve.supervisor.processes.launchers import AdoptedModel
 from tfserve.supervisor.processes.worker import Worker
 
 log = logging.getLogger(__name__)
 
 WINDOW_S = 3.0
 """How long deployments wait for offers after a start of the head. Bridges try to connect four times a second."""
-
-
-@dataclass(frozen=True)
-class AdoptedModel:
-    """A worker that still serves, with what it was asked to load and its response."""
-
-    worker: Worker
-    become: BecomeModel
-    loaded: ModelLoaded
 
 
 @dataclass(eq=False)

@@ -38,7 +38,7 @@ from tfserve.supervisor.cluster.ray_process import RayProcess
 from tfserve.supervisor.cluster.remote_workers import NodeLauncher, RemoteWorkers
 from tfserve.supervisor.cluster.this_node import ThisNode
 from tfserve.supervisor.events import Signal
-from tfserve.supervisor.processes.launchers import Adopted, NoMachine, Placement, Spare, Spares
+from tfserve.supervisor.processes.launchers import AdoptedModel, NoMachine, Spare, Spares
 from tfserve.supervisor.processes.limits import Limiter
 from tfserve.supervisor.this_machine import CannotBeMet
 from tfserve.supervisor.web_processes import SupervisorService
@@ -147,7 +147,7 @@ class Cluster:
 
     # --- a source of workers
 
-    async def place(self, demand: Demand) -> Placement:
+    async def place(self, demand: Demand) -> Spares:
         """The machine on which a worker starts. Raises `NoMachine`, `Invalid`."""
         loop = asyncio.get_running_loop()
         begun = loop.time()
@@ -161,19 +161,24 @@ class Cluster:
                 raise NoMachine(problem=self._why(choice.problem))
             await self._changed.wait(left_s)
 
-    async def adopt(self, deployment: int, is_suitable: Callable[[BecomeModel], Awaitable[bool]]) -> Adopted | None:
+    async def adopt(
+        self, deployment: int, is_suitable: Callable[[BecomeModel], Awaitable[bool]]
+    ) -> AdoptedModel | None:
+        """A worker that still serves this deployment, if a suitable one is left."""
         return await self.workers.adopt(deployment, is_suitable)
 
     def has_room_elsewhere(self, demand: Demand) -> bool:
+        """Whether a machine meets the demand now whose disk was not found full a moment ago."""
         return choose(demand, self._preferred()).node is not None
 
     async def wait_for_change(self) -> None:
+        """Returns when a machine may meet a demand that it did not meet before."""
         await self._changed.wait(60.0)
 
     def fill(self) -> None:
         """Keeps a spare on each machine that takes workers."""
         if self._settings.head_runs_workers:
-            self._spare.fill_here()
+            self._spare.here.fill()
         for node in self.nodes:
             if node.is_ready:
                 self._spares_of(node).fill()
@@ -201,14 +206,14 @@ class Cluster:
             found.insert(0, CandidateNode(own.name, own.resources, own.free, own.workers))
         return found
 
-    def _place_on(self, name: str, demand: Demand) -> Placement:
+    def _place_on(self, name: str, demand: Demand) -> Spares:
         needs, _ = amounts(demand)
         node = self.nodes.get(name)
         if node is None:
             return self._here.place_for(needs)
         if needs:
-            return Placement(NodeLauncher(self.workers, node, for_ray(needs)))
-        return Placement(NodeLauncher(self.workers, node, {}), self._spares_of(node))
+            return Spares.none_kept(NodeLauncher(self.workers, node, for_ray(needs)))
+        return self._spares_of(node)
 
     def _spares_of(self, node: Node) -> Spares:
         if node.spares is None:

@@ -6,14 +6,14 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from tfserve.errors import Conflict, Forbidden
 from tfserve.ipc.connections import Connection, ConnectionLost, Handler
 from tfserve.ipc.messages import NodeOpened, NodeState, OpenNode, PingNode, RayNode
 from tfserve.linux import Use
+from tfserve.supervisor.background import BackgroundTasks
 from tfserve.supervisor.cluster.joining import require_version
 from tfserve.supervisor.cluster.placement import from_ray
 from tfserve.supervisor.cluster.remote_child import RemoteChild
@@ -136,7 +136,7 @@ class Nodes:
         self._ray: Sequence[RayNode] = ()
         #: why Ray can't be reached
         self.ray_problem = ""
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks()
         #: the workers that are connected from a node which is not
         self.children_of: Callable[[str], Iterable[RemoteChild]] = lambda _: ()
 
@@ -170,7 +170,7 @@ class Nodes:
             former.abort()
             _set_away(node, "")
         log.info("node %s is connected from %s", request.name, request.address)
-        self._run(self._watch(node, connection))
+        self._tasks.start(self._watch(node, connection))
         self.changed.fire()
         return self._opened(request), self._handle(connection)
 
@@ -198,8 +198,7 @@ class Nodes:
             self.changed.fire()
 
     def close(self) -> None:
-        for task in list(self._tasks):
-            task.cancel()
+        self._tasks.cancel()
 
     def _match(self, node: Node) -> None:
         """Finds the node among Ray's: by the name in its label, or else by its address."""
@@ -245,13 +244,8 @@ class Nodes:
         for child in list(node.children):
             child.lose(f"node {node.opened.address} {'was stopped' if why is STOPPED else 'is gone'}")
         if node.spares is not None:
-            self._run(node.spares.close())
+            self._tasks.start(node.spares.close())
         self.changed.fire()
-
-    def _run(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
 
 def _set_away(node: Node, address: str) -> None:

@@ -24,6 +24,7 @@ from tfserve import linux
 from tfserve.errors import Invalid, Unavailable
 from tfserve.ipc.connections import Connection
 from tfserve.ipc.messages import ActorEnded, EndActor, Message, RayNode, RayNodes, StartActor
+from tfserve.supervisor.background import BackgroundTasks
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ class Driver:
     def __init__(self, ray: Any) -> None:
         self._ray = ray
         self._actors: dict[str, Any] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks()
         self.line: Connection | None = None
 
     async def received(self, message: Message) -> None:
@@ -70,9 +71,7 @@ class Driver:
         except Exception as error:
             raise Unavailable(_cause(error)) from error
         self._actors[request.worker] = actor
-        task = asyncio.get_running_loop().create_task(self._watch(request.worker, actor))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.start(self._watch(request.worker, actor))
 
     def _create(self, request: StartActor, options: dict[str, Any]) -> Any:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy

@@ -55,12 +55,8 @@ class RayProcess:
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.wait([self._keeper])
-        if self._child is not None and self._child.alive:
-            self._child.terminate()
-            done, _ = await asyncio.wait([self._child.ended], timeout=STOP_S)
-            if not done:
-                self._child.kill("it did not stop in time")
-                await asyncio.shield(self._child.ended)
+        if self._child is not None:
+            await self._child.stop(STOP_S)
 
     async def start_actor(self, request: StartActor) -> None:
         """Returns when Ray has accepted it. Raises `RayAway`, or Ray's reason."""

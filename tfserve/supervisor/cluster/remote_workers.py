@@ -10,7 +10,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from tfserve.cluster.identity import Authority
 from tfserve.config import Settings, to_environment
@@ -20,7 +20,6 @@ from tfserve.ipc.messages import (
     ActorEnded,
     BecomeModel,
     EndActor,
-    Message,
     OpenFiles,
     OpenWorker,
     Request,
@@ -29,13 +28,14 @@ from tfserve.ipc.messages import (
     StartWorker,
     WorkerOpened,
 )
-from tfserve.supervisor.cluster.adoption import AdoptedModel, Adoption, Offer
+from tfserve.supervisor.cluster.adoption import Adoption, Offer
 from tfserve.supervisor.cluster.carriers import Carrier
 from tfserve.supervisor.cluster.files import HeadFiles
 from tfserve.supervisor.cluster.nodes import Node, Nodes
+from tfserve.supervisor.cluster.ray_process import RayProcess
 from tfserve.supervisor.cluster.remote_child import BRIDGE_GRACE_S, RemoteChild, RemoteLimiter
 from tfserve.supervisor.processes.child import Role
-from tfserve.supervisor.processes.launchers import FullNode, NoMachine
+from tfserve.supervisor.processes.launchers import AdoptedModel, FullNode, NoMachine
 from tfserve.supervisor.processes.limits import Limiter
 from tfserve.supervisor.processes.worker import Carry, Send, Worker
 from tfserve.supervisor.processes.workshop import PRIVATE_SETTINGS, when_ready
@@ -75,20 +75,11 @@ class _Started:
     start: StartWorker
 
 
-class Actors(Protocol):
-    """Starts the actors of workers: `RayProcess`."""
-
-    async def start_actor(self, request: StartActor) -> None:
-        """Returns when it was accepted. Raises a `TFserveError`."""
-
-    def notify(self, message: Message) -> None: ...
-
-
 class RemoteWorkers:
     """All workers on nodes."""
 
     def __init__(
-        self, settings: Settings, authority: Authority, *, epoch: int, ray: Actors, limiter: Limiter,
+        self, settings: Settings, authority: Authority, *, epoch: int, ray: RayProcess, limiter: Limiter,
         nodes: Nodes, adoption: Adoption, files: HeadFiles,
     ) -> None:  # fmt: skip
         self.files = files

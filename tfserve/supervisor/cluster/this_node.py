@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tfserve import __version__
 from tfserve.ipc.messages import NodeState
 from tfserve.supervisor.processes.child import Role, living
-from tfserve.supervisor.processes.launchers import Launcher, Placement
+from tfserve.supervisor.processes.launchers import Launcher, Spares
 from tfserve.supervisor.processes.worker import Worker
 from tfserve.supervisor.this_machine import ThisMachine
 
@@ -18,8 +18,8 @@ OURS = {Role.SCRIPT, Role.HOST, Role.MODEL, Role.TRAIN, Role.CONVERT}
 class ThisNode:
     """Counts what the workers of this machine were promised: Ray does not know them."""
 
-    def __init__(self, place: Placement, address: str) -> None:
-        self.place = place
+    def __init__(self, here: Spares, address: str) -> None:
+        self._here = here
         self._address = address
         self._machine = ThisMachine()
         self._promised: dict[Worker, dict[str, float]] = {}
@@ -36,8 +36,8 @@ class ThisNode:
             free=free, workers=sum(child.role in OURS for child in living()), since=self._since,
         )  # fmt: skip
 
-    def place_for(self, needs: dict[str, float]) -> Placement:
-        return Placement(_Promising(self.place.launcher, self._promised, needs)) if needs else self.place
+    def place_for(self, needs: dict[str, float]) -> Spares:
+        return Spares.none_kept(_Promising(self._here.launcher, self._promised, needs)) if needs else self._here
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from tfserve.db import writes
 from tfserve.db.models import Workspace as Row
 from tfserve.errors import Conflict, Invalid, TFserveError, Unavailable
 from tfserve.ipc.messages import DeclaredModel, DeclaredState, JobRequest, ModelVersion, Outcome, Problem
+from tfserve.supervisor.background import BackgroundTasks
 from tfserve.supervisor.declared.file_events import FileEvents
 from tfserve.supervisor.declared.reconciler import Problems, Reconciler
 from tfserve.supervisor.declared.sources import Sources
@@ -60,7 +61,7 @@ class DeclaredModels:
         self._changed = changed
         self._run_job = run_job
         self._reconcilers: dict[str, Reconciler] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks()
         self._workspace_problems: dict[str, str] = {}
         self._failed_ids: dict[tuple[str, int], int] = {}
         self._new_ids = itertools.count(-1, -1)
@@ -81,10 +82,8 @@ class DeclaredModels:
             self._events.close()
         if self._timer is not None:
             self._timer.cancel()
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        self._tasks.cancel()
+        await self._tasks.wait()
 
     async def reload(self, models: Mapping[str, DeclaredModel]) -> None:
         """Replaces what clients declared, and waits until it serves. Raises `DeclaredInFile`, `NotAsDeclared`."""
@@ -142,14 +141,14 @@ class DeclaredModels:
     def _apply(self) -> None:
         """Starts, changes and ends reconcilers."""
         if self._sources.workspaces:
-            self._start_task(self._create_workspaces())
+            self._tasks.start(self._create_workspaces())
         declared = self._sources.models
         for name in sorted({*declared, *self._reconcilers, *self._left_over()}):
             if name in self._reconcilers:
                 self._reconcilers[name].declare(declared.get(name))
             else:
                 self._reconcilers[name] = Reconciler(name, declared.get(name), self)
-                self._start_task(self._run(self._reconcilers[name]))
+                self._tasks.start(self._run(self._reconcilers[name]))
 
     async def _run(self, reconciler: Reconciler) -> None:
         await reconciler.run()
@@ -183,14 +182,6 @@ class DeclaredModels:
                     " it first, or declare the other type"
                 )
         self._changed.fire()
-
-    def _start_task(self, work: Awaitable[None]) -> None:
-        async def run() -> None:
-            await work
-
-        task = asyncio.get_running_loop().create_task(run())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     # --- the host of the reconcilers
 
@@ -260,7 +251,7 @@ class DeclaredModels:
 
     def _on_timer(self) -> None:
         self._timer = None
-        self._start_task(self._read_file())
+        self._tasks.start(self._read_file())
 
     async def _read_file(self) -> None:
         await self._watch_file()  # first, so that no change goes unnoticed

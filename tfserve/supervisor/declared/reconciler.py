@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec.structs import replace
@@ -19,7 +19,6 @@ from tfserve.ipc.messages import (
     DeclaredModel,
     DeployJob,
     JobKind,
-    JobRequest,
     JobState,
     ModelOptions,
     Outcome,
@@ -34,34 +33,15 @@ from tfserve.supervisor.models import model_files
 from tfserve.supervisor.models.deployment import Deployment
 from tfserve.supervisor.workspace import Workspace
 
+if TYPE_CHECKING:
+    from tfserve.supervisor.declared.declared_models import DeclaredModels
+
 log = logging.getLogger(__name__)
 
 AGAIN_S = 5.0
 """After a refusal that may pass by itself, such as a full queue or an unreachable database."""
 
 Problems = dict[int | None, str]
-
-
-class ReconcilerHost(Protocol):
-    """What a reconciler needs of the server."""
-
-    roots: Sequence[Path]
-
-    def workspaces_of(self, model: str) -> dict[str, Workspace]: ...
-
-    async def create(self, workspace: str, model: str) -> None: ...
-
-    async def destroy(self, workspace: str) -> None: ...
-
-    async def run(self, workspace: str, request: JobRequest) -> Outcome: ...
-
-    async def adopt(self, deployment: Deployment) -> None: ...
-
-    async def label(self, model: str, labels: Mapping[str, int]) -> None: ...
-
-    async def report(self, model: str, problems: Problems) -> None: ...
-
-    def watch(self, model: str, folders: set[Path]) -> None: ...
 
 
 class Superseded(Exception):
@@ -71,7 +51,7 @@ class Superseded(Exception):
 class Reconciler:
     """One declared model. Without a declaration it undeploys what was declared before, and ends."""
 
-    def __init__(self, name: str, declared: DeclaredModel | None, host: ReconcilerHost) -> None:
+    def __init__(self, name: str, declared: DeclaredModel | None, host: DeclaredModels) -> None:
         self.name = name
         self.declared = declared
         #: set while there is nothing to do before the next event

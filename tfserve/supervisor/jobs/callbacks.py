@@ -28,6 +28,7 @@ from tfserve.db.callbacks import Delivery
 from tfserve.db.models import Callback
 from tfserve.errors import Invalid, TFserveError
 from tfserve.ipc.messages import GetCallbackSecret, Message
+from tfserve.supervisor.background import BackgroundTasks
 from tfserve.supervisor.jobs.journal import Journal
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class JobCallbacks:
         self._is_open = is_open
         self._max_attempts = settings.callback_attempts
         self._journal = journal
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks()
         self._slots = asyncio.Semaphore(MAX_CONCURRENT)
         self._client: httpx.AsyncClient | None = None
         self._opening = asyncio.Lock()
@@ -96,9 +97,7 @@ class JobCallbacks:
         """Begins to deliver the callback of a job whose end is recorded, if it has one."""
         if job_id in callbacks.expected:
             callbacks.expected.discard(job_id)
-            task = asyncio.get_running_loop().create_task(self._deliver(job_id))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks.start(self._deliver(job_id))
 
     async def _get_secret(self, request: GetCallbackSecret) -> str:
         return await self._secret(request.owner)
@@ -108,10 +107,8 @@ class JobCallbacks:
 
     async def close(self) -> None:
         """Stops at once: the next start delivers the rest."""
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        self._tasks.cancel()
+        await self._tasks.wait()
         self._resolver.shutdown(wait=False, cancel_futures=True)
         if self._client is not None:
             await self._client.aclose()

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
-from tfserve.db.writes import Ended
+from tfserve.db.writes import Ended, QueueStep
 from tfserve.errors import Failure, Kind, TFserveError, Unavailable
 from tfserve.ipc.messages import EncodedRequest, JobKind, JobState, JobStatus, Outcome
 from tfserve.supervisor.processes.output import JobOutput
@@ -116,3 +116,15 @@ class Job:
 
     def to_ended(self, outcome: Outcome) -> Ended:
         return Ended(self.id, self.kind, outcome)
+
+    def step(
+        self, *, started: bool = False, requeued: bool = False, put_aside: bool = False, outcome: Outcome | None = None
+    ) -> QueueStep:
+        """The record of a step in the life of a job that is in no workspace's queue."""
+        return QueueStep(
+            workspace_id=0,
+            started=[self.id] * started,
+            requeued=[self.id] * requeued,
+            put_aside=[self.id] * put_aside,
+            ended=[self.to_ended(outcome)] if outcome is not None else [],
+        )

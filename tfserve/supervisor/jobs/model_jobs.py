@@ -38,11 +38,11 @@ from tfserve.ipc.messages import (
 )
 from tfserve.ipc.metrics import ModelJobCounts
 from tfserve.model_job_files import FOLDER, KEPT_REQUEST_BYTES, REQUEST, read_checkpoint
+from tfserve.supervisor.background import BackgroundTasks
 from tfserve.supervisor.events import Signal
 from tfserve.supervisor.jobs.job import CANCELLED, Job, RunsAfterRestart
 from tfserve.supervisor.jobs.journal import Journal, NotRecorded
 from tfserve.supervisor.jobs.model_run import (
-    BatchProcess,
     ModelRun,
     StartProcess,
     TooManyDeferred,
@@ -50,6 +50,7 @@ from tfserve.supervisor.jobs.model_run import (
 )
 from tfserve.supervisor.jobs.token_jobs import TokenJobs
 from tfserve.supervisor.processes.output import JobOutput
+from tfserve.supervisor.web_processes import WebProcess
 
 log = logging.getLogger(__name__)
 
@@ -85,9 +86,9 @@ class ModelJobs:
         #: jobs that have ended since the server began
         self._outcomes: dict[JobKind, Counter[str]] = {kind: Counter() for kind in MODEL_KINDS}
         self._bytes = 0
-        self._process: BatchProcess | None = None
+        self._process: WebProcess | None = None
         self._line: Connection | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks()
         self._stopping = False
 
     @property
@@ -231,8 +232,7 @@ class ModelJobs:
             job.postpone(RunsAfterRestart(job=job.number, id=job.id, name="of models"))
         if self._process is not None:
             await self._process.stop()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await self._tasks.wait()
 
     # --- the queue
 
@@ -259,9 +259,7 @@ class ModelJobs:
             for run in self._startable(kind):
                 waiting.remove(run)
                 self._running[run.job.id] = run
-                task = asyncio.get_running_loop().create_task(self._run(run, self._line))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._tasks.start(self._run(run, self._line))
 
     def _startable(self, kind: JobKind) -> list[ModelRun]:
         """Those that may start now. One model gets half of the places, so that one that is loading leaves the rest."""
@@ -282,7 +280,7 @@ class ModelJobs:
         try:
             outcome = await self._outcome(run, line)
             if outcome is None and self._stopping:
-                await self._record(run, put_aside=True)
+                await self._record(run, run.job.step(put_aside=True))
             elif outcome is None:
                 await self._after_death(run)
             else:
@@ -299,7 +297,7 @@ class ModelJobs:
         """How the job ended; None if the batch process died under it."""
         job = run.job
         try:
-            await self._record(run, started=True)
+            await self._record(run, run.job.step(started=True))
             job.started, job.attempts = True, job.attempts + 1
             if job.ending is not None:
                 return job.ended_by(job.ending)
@@ -322,12 +320,12 @@ class ModelJobs:
         if await self._journal.insist(note, f"job {run.job.id}") >= MAX_FRUITLESS:
             await self._finish(run, Outcome.failed(LOST, state=JobState.LOST, result=run.job.no_result))
             return
-        await self._record(run, requeued=True)
+        await self._record(run, run.job.step(requeued=True))
         run.job.started = False
         self._put(run, first=True)
 
     async def _finish(self, run: ModelRun, outcome: Outcome) -> None:
-        await self._record(run, outcome=outcome)
+        await self._record(run, run.job.step(outcome=outcome))
         if not run.job.ended.done():
             run.job.ended.set_result(outcome)
         run.job.output.grew.fire()
@@ -337,19 +335,8 @@ class ModelJobs:
             with contextlib.suppress(OSError):
                 await asyncio.to_thread((run.folder / REQUEST).unlink, missing_ok=True)
 
-    async def _record(
-        self, run: ModelRun, *, started: bool = False, requeued: bool = False, put_aside: bool = False,
-        outcome: Outcome | None = None,
-    ) -> None:  # fmt: skip
-        """Records a step in the life of a job. Returns when it is on disk."""
-        ids = [run.job.id]
-        step = writes.QueueStep(
-            workspace_id=0,
-            started=ids if started else [],
-            requeued=ids if requeued else [],
-            put_aside=ids if put_aside else [],
-            ended=[run.job.to_ended(outcome)] if outcome is not None else [],
-        )
+    async def _record(self, run: ModelRun, step: writes.QueueStep) -> None:
+        """Returns when it is on disk."""
         await self._journal.insist(step, f"job {run.job.id}")
 
     # --- parts

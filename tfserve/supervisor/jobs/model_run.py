@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from tfserve.errors import Overloaded
 from tfserve.ipc.connections import Connection
 from tfserve.supervisor.jobs.job import Job
+from tfserve.supervisor.web_processes import WebProcess
 
 
 class TooManyDeferred(Overloaded):
@@ -23,14 +24,7 @@ class TooManyDeferredBytes(Overloaded):
 (max_deferred_bytes). Wait until some have ended."""
 
 
-class BatchProcess(Protocol):
-    """The process that runs the jobs, which is started again when it dies."""
-
-    async def stop(self) -> None: ...
-    def kill(self, because: str) -> None: ...
-
-
-StartProcess = Callable[[Callable[[Connection], None]], BatchProcess]
+StartProcess = Callable[[Callable[[Connection], None]], WebProcess]
 """Starts the batch process, which calls the argument with its connection whenever it is ready."""
 
 

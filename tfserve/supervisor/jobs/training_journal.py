@@ -7,9 +7,10 @@ import contextlib
 from functools import partial
 from typing import Any
 
-from tfserve.db import training_tasks, writes
+from tfserve.db import training_tasks
+from tfserve.db.writes import QueueStep
 from tfserve.errors import TFserveError
-from tfserve.ipc.messages import Outcome, Progress
+from tfserve.ipc.messages import Progress
 from tfserve.supervisor.events import Signal
 from tfserve.supervisor.jobs.journal import Journal
 from tfserve.supervisor.jobs.training_run import TrainingRun
@@ -22,24 +23,8 @@ class TrainingJournal:
         self._journal = journal
         self._changed = changed
 
-    async def record(
-        self,
-        run: TrainingRun,
-        *,
-        started: bool = False,
-        requeued: bool = False,
-        put_aside: bool = False,
-        outcome: Outcome | None = None,
-    ) -> None:
-        """Records a step in the life of a run's job. Returns when it is on disk."""
-        job = run.job
-        step = writes.QueueStep(
-            workspace_id=0,
-            started=[job.id] if started else [],
-            requeued=[job.id] if requeued else [],
-            put_aside=[job.id] if put_aside else [],
-            ended=[job.to_ended(outcome)] if outcome is not None else [],
-        )
+    async def record(self, run: TrainingRun, step: QueueStep) -> None:
+        """Records a step of its job. Returns when it is on disk."""
         await self._journal.insist(step, f"task {run.task_id}")
 
     async def save(self, run: TrainingRun, **fields: Any) -> None:

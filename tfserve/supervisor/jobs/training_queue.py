@@ -8,10 +8,10 @@ import logging
 import secrets
 import shutil
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from tfserve.config import Settings
 from tfserve.db import training_tasks
@@ -27,6 +27,7 @@ from tfserve.ipc.messages import (
     StartTraining,
     TrainingEnded,
 )
+from tfserve.supervisor.background import BackgroundTasks
 from tfserve.supervisor.events import Signal
 from tfserve.supervisor.jobs.dataset_checks import Examinations
 from tfserve.supervisor.jobs.deaths import lost
@@ -96,7 +97,7 @@ class TrainingQueue:
         self._running: dict[str, TrainingRun] = {}
         #: folders for which a run is being made
         self._reserved: set[str] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks()
         self._stopping = False
 
     @property
@@ -181,8 +182,7 @@ class TrainingQueue:
             run.stop_waiting()
             if run.worker is not None:
                 await run.worker.stop(grace_s=0.0)
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await self._tasks.wait()
         await self._callbacks.close()
 
     def move(self) -> None:
@@ -221,18 +221,18 @@ class TrainingQueue:
     def _put(self, run: TrainingRun) -> None:
         self.jobs[run.job.id] = run.job
         self._waiting.append(run)
-        self._in_background(self._report(run))
+        self._tasks.start(self._report(run))
         self._start_next()
 
     def _start_next(self) -> None:
         while self._waiting and len(self._running) < self._settings.train_workers and not self._stopping:
             run = self._waiting.popleft()
             self._running[run.task_id] = run
-            self._in_background(self._run(run))
+            self._tasks.start(self._run(run))
 
     async def _run(self, run: TrainingRun) -> None:
         try:
-            await self._records.record(run, started=True)
+            await self._records.record(run, run.job.step(started=True))
             run.job.started, run.job.attempts = True, run.job.attempts + 1
             await self._train_and_record(run)
         except NotRecorded as error:  # the server stops: the next start continues the task
@@ -269,7 +269,7 @@ class TrainingQueue:
         if run.job.ending is not None:
             worker.kill("the task is being ended")
         await self._records.save(run, worker=f"train-{worker.child.pid}", message="starting")
-        self._in_background(self._report(run))
+        self._tasks.start(self._report(run))
         work_folder = self._folder(run.task_id)
         make_private(work_folder / WORK)
         try:
@@ -332,7 +332,7 @@ class TrainingQueue:
     async def _put_aside(self, run: TrainingRun) -> None:
         """For the next start of the server. Does not count as an attempt."""
         await self._records.save(run, worker="", eta_s=None, message="waiting, since the server was stopped")
-        await self._records.record(run, put_aside=True)
+        await self._records.record(run, run.job.step(put_aside=True))
 
     async def _after_death(self, run: TrainingRun, reason: str, failure: Failure) -> None:
         """Continues from the last checkpoint, unless it has died too often without a new one."""
@@ -344,12 +344,12 @@ class TrainingQueue:
             return
         message = f"continuing from the last checkpoint, since {reason}"
         run.job.output.write_line(message)
-        await self._records.record(run, requeued=True)
+        await self._records.record(run, run.job.step(requeued=True))
         await self._records.save(run, message=message, worker="", eta_s=None)
         run.job.started = False
         self.jobs[run.job.id] = run.job
         self._waiting.appendleft(run)
-        self._in_background(self._report(run))
+        self._tasks.start(self._report(run))
         self._start_next()
 
     async def _deaths(self, run: TrainingRun) -> int:
@@ -363,7 +363,7 @@ class TrainingQueue:
         await self._records.save(run, worker="", eta_s=None, **fields)
         if outcome.state != JobState.SUCCEEDED:
             await asyncio.to_thread(shutil.rmtree, aside_of(result_folder(run)), ignore_errors=True)
-        await self._records.record(run, outcome=outcome)
+        await self._records.record(run, run.job.step(outcome=outcome))
         self.jobs.pop(run.job.id, None)
         self._running.pop(run.task_id, None)
         run.job.ended.set_result(outcome)
@@ -384,11 +384,6 @@ class TrainingQueue:
     async def _delivered(self, task_id: str, state: str) -> None:
         with contextlib.suppress(TFserveError):  # the next start reports it again, which does no harm
             await self._journal.change(partial(training_tasks.set_reported, task_id, state))
-
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     def _find(self, task_id: str) -> TrainingRun | None:
         return self._running.get(task_id) or next((run for run in self._waiting if run.task_id == task_id), None)

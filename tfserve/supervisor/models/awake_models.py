@@ -5,32 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from tfserve import available_memory
 from tfserve.config import Settings
 
+if TYPE_CHECKING:
+    from tfserve.supervisor.models.sleep import Sleep
+
 T = TypeVar("T")
-
-
-class Sleeper(Protocol):
-    """A replica set, as far as it can make room for others."""
-
-    @property
-    def is_awake(self) -> bool:
-        """Whether it has processes, or starts them."""
-        ...
-
-    @property
-    def may_make_room(self) -> bool:
-        """Whether it could sleep now."""
-        ...
-
-    async def idle_s(self) -> float: ...
-
-    async def make_room(self) -> bool:
-        """Sleeps, and returns when its memory is released; false if something has used it meanwhile."""
-        ...
 
 
 class AwakeModels:
@@ -41,20 +24,20 @@ class AwakeModels:
         # the memory of this machine only counts where processes run on it
         self._reserve = settings.min_free_memory_bytes if settings.head_runs_workers else 0
         self._free_bytes = free_bytes
-        self._sets: list[Sleeper] = []
+        self._sets: list[Sleep] = []
         #: what the processes that load now may need
         self._loading: dict[object, int] = {}
         self._choosing = asyncio.Lock()
 
-    def add(self, replica_set: Sleeper) -> None:
+    def add(self, replica_set: Sleep) -> None:
         self._sets.append(replica_set)
 
-    def remove(self, replica_set: Sleeper) -> None:
+    def remove(self, replica_set: Sleep) -> None:
         with contextlib.suppress(ValueError):
             self._sets.remove(replica_set)
 
     @contextlib.asynccontextmanager
-    async def room(self, requester: Sleeper, needed_bytes: int) -> AsyncIterator[None]:
+    async def room(self, requester: Sleep, needed_bytes: int) -> AsyncIterator[None]:
         """Room for a process that loads meanwhile, as far as other models can make it."""
         load = object()
         self._loading[load] = needed_bytes
@@ -64,14 +47,14 @@ class AwakeModels:
         finally:
             del self._loading[load]
 
-    async def make_room(self, requester: Sleeper, needed_bytes: int = 0) -> None:
+    async def make_room(self, requester: Sleep, needed_bytes: int = 0) -> None:
         """Puts models to sleep, one by one, until there is room or no more of them may sleep."""
         async with self._choosing:  # one choice at a time: the next one sees the room that this one makes
             while self._is_full(requester) or self._is_short(needed_bytes):
                 if not await self._put_one_to_sleep(requester):
                     return
 
-    def _is_full(self, requester: Sleeper) -> bool:
+    def _is_full(self, requester: Sleep) -> bool:
         others = sum(each.is_awake for each in self._sets if each is not requester)
         return 0 < self._max <= others
 
@@ -79,7 +62,7 @@ class AwakeModels:
         needed_bytes += sum(self._loading.values())
         return bool(self._reserve) and self._free_bytes() < self._reserve + needed_bytes
 
-    async def _put_one_to_sleep(self, requester: Sleeper) -> bool:
+    async def _put_one_to_sleep(self, requester: Sleep) -> bool:
         candidates = [each for each in self._sets if each is not requester and each.may_make_room]
         idle = await asyncio.gather(*(each.idle_s() for each in candidates))
         for each in least_recently_used_first(dict(zip(candidates, idle, strict=True))):

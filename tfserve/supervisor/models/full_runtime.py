@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
 
 from tfserve.errors import Unavailable
 from tfserve.supervisor.models.deployment import Deployment
@@ -12,28 +11,17 @@ from tfserve.supervisor.models.idleness import until_idle
 from tfserve.supervisor.models.replicas import Replica
 from tfserve.supervisor.processes.worker import WorkerDied
 
+if TYPE_CHECKING:
+    from tfserve.supervisor.models.replica_set import ReplicaSet
+
 FULL_IDLE_S = 300.0
 """TensorFlow ends when no request has needed it for this time."""
-
-
-class ExtendedSet(Protocol):
-    """What the extra process needs of the replica set that it belongs to."""
-
-    active: Deployment | None
-
-    async def load_in_full(self, deployment: Deployment) -> Replica: ...
-
-    async def announce(self) -> None: ...
-
-    def retire(self, deployment: Deployment, replicas: Sequence[Replica]) -> None: ...
-
-    def in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]: ...
 
 
 class FullModel:
     """The extra process with all of the active deployment, for what the faster runtime does not compute."""
 
-    def __init__(self, replica_set: ExtendedSet) -> None:
+    def __init__(self, replica_set: ReplicaSet) -> None:
         self.starting: asyncio.Task[None] | None = None
         self._set = replica_set
 
@@ -53,7 +41,7 @@ class FullModel:
         finally:
             self.starting = None
         await self._set.announce()
-        self._set.in_background(self._end_when_idle(deployment, deployment.full))
+        self._set.background.start(self._end_when_idle(deployment, deployment.full))
 
     async def _end_when_idle(self, deployment: Deployment, full: Replica) -> None:
         await until_idle(lambda: [full] if full.alive and self._set.active is deployment else [], FULL_IDLE_S)

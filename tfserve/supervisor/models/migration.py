@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from tfserve.errors import TFserveError
 from tfserve.ipc.messages import AUTO
@@ -15,29 +14,14 @@ from tfserve.supervisor.models.replicas import Replica
 from tfserve.supervisor.models.runtime_trials import RuntimeTrials
 from tfserve.supervisor.processes.worker import WorkerDied
 
-
-class MovableSet(Protocol):
-    """What a migration needs of the replica set that it moves."""
-
-    active: Deployment | None
-
-    async def samples(self, *, prepared: bool = False) -> list[bytes]: ...
-
-    async def load(
-        self, deployment: Deployment, samples: Sequence[bytes] = (), *, chosen: Report | None = None
-    ) -> Replica: ...
-
-    async def switch(self, deployment: Deployment, replicas: list[Replica], report: Report) -> None: ...
-
-    def restore(self, deployment: Deployment) -> None: ...
-
-    def set_choice(self, deployment: Deployment, choice: str) -> None: ...
+if TYPE_CHECKING:
+    from tfserve.supervisor.models.replica_set import ReplicaSet
 
 
 class RuntimeMigration:
     """Runs one comparison at a time, and the move that may follow."""
 
-    def __init__(self, replica_set: MovableSet, trials: RuntimeTrials, *, convert: bool) -> None:
+    def __init__(self, replica_set: ReplicaSet, trials: RuntimeTrials, *, convert: bool) -> None:
         """`convert` says whether to look for faster runtimes that were not requested."""
         self.task: asyncio.Task[None] | None = None
         self._set = replica_set

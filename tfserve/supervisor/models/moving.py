@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from tfserve.db.models import Deployment as Row
-from tfserve.supervisor.models.deployment import Deployment
-from tfserve.supervisor.models.replicas import Replica
+
+if TYPE_CHECKING:
+    from tfserve.supervisor.models.replica_set import ReplicaSet
 
 REASON = "its machine is about to stop"
 
 
-class MovedSet(Protocol):
-    """What moving needs of the replica set."""
-
-    active: Deployment | None
-    changing: asyncio.Lock
-
-    @property
-    def is_replacing(self) -> bool: ...
-
-    def restore(self, deployment: Deployment) -> None: ...
-
-    def retire(self, deployment: Deployment, replicas: Sequence[Replica]) -> None: ...
-
-    async def announce(self) -> None: ...
-
-
-async def move(replica_set: MovedSet, begun: set[int], *, has_others: bool) -> None:
+async def move(replica_set: ReplicaSet, begun: set[int], *, has_others: bool) -> None:
     """One step: replacements are loaded elsewhere first. Each one that serves ends a process on such a machine.
 
     `begun` has the deployments whose replacement has begun. If it is not possible, the processes just end.
@@ -44,7 +27,7 @@ async def move(replica_set: MovedSet, begun: set[int], *, has_others: bool) -> N
         await leave(replica_set)
 
 
-async def leave(replica_set: MovedSet) -> None:
+async def leave(replica_set: ReplicaSet) -> None:
     """Ends the processes on such machines as soon as their predictions have ended."""
     async with replica_set.changing:
         active = replica_set.active

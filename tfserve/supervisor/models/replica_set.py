@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -15,6 +15,7 @@ from tfserve.db.models import Deployment as Row
 from tfserve.errors import NotFound, Unavailable
 from tfserve.ipc.messages import ModelVersion
 from tfserve.models.runtime_reports import Report
+from tfserve.supervisor.background import BackgroundTasks
 from tfserve.supervisor.events import Signal
 from tfserve.supervisor.jobs.journal import Journal
 from tfserve.supervisor.models import memory_fit
@@ -75,7 +76,7 @@ class ReplicaSet:
         self.sleep = Sleep(self, journal=journal, changed=changed, default_s=settings.idle_after)
         self._migration = RuntimeMigration(self, trials, convert=settings.convert)
         self._full = FullModel(self)
-        self._background: set[asyncio.Task[Any]] = set()
+        self.background = BackgroundTasks()
         awake.add(self.sleep)
 
     def deployed(self) -> Deployment:
@@ -103,7 +104,7 @@ class ReplicaSet:
                 self._watch(new, replica)
             await self.announce()
             if old is not None:
-                self.in_background(self._end(old))
+                self.background.start(self._end(old))
             self.trim(new)
         self._changed.fire()
         if len(new.living) < new.options.replicas:
@@ -111,7 +112,7 @@ class ReplicaSet:
         self._migration.begin(new)
         self.sleep.begin(new)
         self.scaling.begin(new)
-        self.in_background(self._awake.make_room(self.sleep))
+        self.background.start(self._awake.make_room(self.sleep))
 
     async def remove(self) -> int:
         """Removes the active version, waits for its requests, and returns how many bytes of memory that released."""
@@ -122,7 +123,7 @@ class ReplicaSet:
             freed = sum(replica.worker.memory_bytes() for replica in active.all_living)
             self._begin_draining(active)
             await self.announce()
-        await asyncio.shield(self.in_background(self._end(active)))
+        await asyncio.shield(self.background.start(self._end(active)))
         self._changed.fire()
         return freed
 
@@ -137,13 +138,12 @@ class ReplicaSet:
                 ended = {"state": "failed", "addresses": [], "full_addresses": [], "reason": STOPPING}
                 self._stopped = msgspec.structs.replace(active.announcement(), **ended)
                 await self.announce()
-                self.in_background(self._end(active))
-        if self._background:
-            _, late = await asyncio.wait(self._background, timeout=self._settings.drain_s)
-            for task in late:
-                task.cancel()
-            if late:
-                await asyncio.wait(late)
+                self.background.start(self._end(active))
+        late = await self.background.wait(self._settings.drain_s)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late)
         await asyncio.gather(*(replica.stop() for each in self._draining for replica in each.everything))
         self._draining.clear()
         self._stopped = self._stopped if server_stops else None
@@ -168,7 +168,7 @@ class ReplicaSet:
     def retire(self, deployment: Deployment, replicas: Sequence[Replica]) -> None:
         """Drains processes of a version in the background."""
         if replicas:
-            task = self.in_background(self._drain(deployment, replicas))
+            task = self.background.start(self._drain(deployment, replicas))
             deployment.retiring.add(task)
             task.add_done_callback(deployment.retiring.discard)
 
@@ -290,7 +290,7 @@ class ReplicaSet:
         """Loads what was deployed when the server ended; what slept continues to sleep."""
         self.active = deployment
         if deployment.is_asleep:
-            self.in_background(self.announce())
+            self.background.start(self.announce())
         else:
             self.restore(deployment)
 
@@ -301,7 +301,7 @@ class ReplicaSet:
             self.restore(self.active)
         elif self.active is not None and self.active.is_asleep:
             self.active.reason = ""
-            self.in_background(self.announce())
+            self.background.start(self.announce())
 
     def restore(self, deployment: Deployment) -> None:
         """Starts the missing processes of the active deployment, with as many attempts as needed."""
@@ -315,10 +315,6 @@ class ReplicaSet:
             waits.cancel()
         return not self._restoring.has_no_place.is_set()
 
-    def begin_sleep(self, deployment: Deployment) -> None:
-        """From now on, this deployment sleeps when it is idle."""
-        self.sleep.begin(deployment)
-
     async def serve(self, deployment: Deployment, replica: Replica) -> None:
         """Returns when web sends requests to a process that was missing."""
         was_asleep = deployment.is_asleep
@@ -328,7 +324,7 @@ class ReplicaSet:
         self.trim(deployment)
         await self.announce()
         if was_asleep:
-            self.in_background(self.sleep.record(deployment))
+            self.background.start(self.sleep.record(deployment))
 
     def settle(self, deployment: Deployment) -> None:
         """All processes of the active deployment serve that can be started."""
@@ -337,7 +333,7 @@ class ReplicaSet:
                 self._migration.begin(deployment)
             self.sleep.begin(deployment)
             self.scaling.begin(deployment)
-            self.in_background(self._awake.make_room(self.sleep))
+            self.background.start(self._awake.make_room(self.sleep))
 
     def _watch(self, deployment: Deployment, replica: Replica) -> None:
         def on_end(_: object) -> None:
@@ -352,11 +348,11 @@ class ReplicaSet:
             if not deployment.living:
                 deployment.state = Row.State.LOADING
             self.restore(deployment)
-            self.in_background(self.announce())
+            self.background.start(self.announce())
 
         replica.worker.child.ended.add_done_callback(on_end)
         replica.worker.on_samples = partial(self._migration.on_samples, deployment)
-        replica.worker.on_concurrency = lambda: self.in_background(self.announce())
+        replica.worker.on_concurrency = lambda: self.background.start(self.announce())
 
     @property
     def is_starting(self) -> bool:
@@ -382,9 +378,3 @@ class ReplicaSet:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-
-    def in_background(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        task = asyncio.get_running_loop().create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
-        return task

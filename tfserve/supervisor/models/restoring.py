@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from tfserve.db.models import Deployment as Row
 from tfserve.errors import TFserveError, Unavailable
@@ -13,38 +13,22 @@ from tfserve.supervisor.events import Signal
 from tfserve.supervisor.jobs.deaths import last_death
 from tfserve.supervisor.models import model_files
 from tfserve.supervisor.models.deployment import Deployment
-from tfserve.supervisor.models.replicas import Replica
 from tfserve.supervisor.processes.launchers import FullNode, NoMachine
 from tfserve.supervisor.processes.restarts import ModelDeaths, Restarts
 from tfserve.supervisor.processes.worker import WorkerDied
+
+if TYPE_CHECKING:
+    from tfserve.supervisor.models.replica_set import ReplicaSet
 
 
 class CannotWake(Unavailable):
     """The model sleeps and could not be woken: {reason}. Send the request again in {wait_s} s."""
 
 
-class RestoredSet(Protocol):
-    """What restoring needs of the replica set."""
-
-    active: Deployment | None
-
-    async def adopt(self, deployment: Deployment) -> Replica | None: ...
-
-    async def load(self, deployment: Deployment) -> Replica: ...
-
-    async def serve(self, deployment: Deployment, replica: Replica) -> None: ...
-
-    async def announce(self) -> None: ...
-
-    async def wait_for_placement(self) -> None: ...
-
-    def settle(self, deployment: Deployment) -> None: ...
-
-
 class Restoring:
     """Restores one deployment at a time, with as many attempts as needed."""
 
-    def __init__(self, replica_set: RestoredSet, *, changed: Signal, give_up: Callable[[str], None]) -> None:
+    def __init__(self, replica_set: ReplicaSet, *, changed: Signal, give_up: Callable[[str], None]) -> None:
         """`give_up` is called with the reason if the model can't be loaded again."""
         self.task: asyncio.Task[None] | None = None
         self.deaths = ModelDeaths()

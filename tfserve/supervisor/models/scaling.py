@@ -7,7 +7,7 @@ import contextlib
 import logging
 import time
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec.structs import replace
@@ -23,6 +23,9 @@ from tfserve.supervisor.models.deployment import Deployment
 from tfserve.supervisor.models.load_history import LoadHistory
 from tfserve.supervisor.web_counters import in_flight
 
+if TYPE_CHECKING:
+    from tfserve.supervisor.models.replica_set import ReplicaSet
+
 log = logging.getLogger(__name__)
 
 READ_EVERY_S = 1.0
@@ -36,33 +39,11 @@ class ScalesByItself(Conflict):
 limits with the field autoscale, or send "autoscale": false together with replicas for a fixed number."""
 
 
-class ScaledSet(Protocol):
-    """What scaling needs of the replica set."""
-
-    active: Deployment | None
-    changing: asyncio.Lock
-
-    @property
-    def is_starting(self) -> bool: ...
-
-    def deployed(self) -> Deployment: ...
-
-    def trim(self, deployment: Deployment) -> None: ...
-
-    def restore(self, deployment: Deployment) -> None: ...
-
-    def begin_sleep(self, deployment: Deployment) -> None: ...
-
-    async def announce(self) -> None: ...
-
-    async def restored(self) -> bool: ...
-
-
 class Scaling:
     """Of the active deployment of one workspace."""
 
     def __init__(
-        self, name: str, replica_set: ScaledSet, *, journal: Journal, announcements: Announcements, changed: Signal,
+        self, name: str, replica_set: ReplicaSet, *, journal: Journal, announcements: Announcements, changed: Signal,
         down_after_s: float,
     ) -> None:  # fmt: skip
         self._name = name
@@ -107,7 +88,7 @@ class Scaling:
             await self._set_options(active, replace(active.options, idle_after_s=idle_after_s))
             await self._set.announce()
             if not active.is_asleep:
-                self._set.begin_sleep(active)
+                self._set.sleep.begin(active)
 
     async def _apply(self, deployment: Deployment, options: ModelOptions) -> None:
         await self._set_options(deployment, options)

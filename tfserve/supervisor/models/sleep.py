@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine, Sequence
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -17,9 +16,9 @@ from tfserve.supervisor.events import Signal
 from tfserve.supervisor.jobs.journal import Journal
 from tfserve.supervisor.models.deployment import Deployment
 from tfserve.supervisor.models.idleness import idle_s, until_idle
-from tfserve.supervisor.models.replicas import Replica
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from tfserve.supervisor.models.replica_set import ReplicaSet
 
 
 def idle_after_s(deployment: Deployment, default_s: float) -> float:
@@ -39,29 +38,10 @@ def may_make_room(deployment: Deployment) -> bool:
     return not deployment.keeps_state if own_s is msgspec.UNSET else own_s > 0
 
 
-class SleepingSet(Protocol):
-    """What sleep needs of the replica set."""
-
-    active: Deployment | None
-    changing: asyncio.Lock
-
-    @property
-    def is_starting(self) -> bool: ...
-
-    @property
-    def is_busy(self) -> bool: ...
-
-    async def announce(self) -> None: ...
-
-    def retire(self, deployment: Deployment, replicas: Sequence[Replica]) -> None: ...
-
-    def in_background(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]: ...
-
-
 class Sleep:
     """Puts the active deployment to sleep: when it is idle for as long as it may, or to make room for others."""
 
-    def __init__(self, replica_set: SleepingSet, *, journal: Journal, changed: Signal, default_s: float) -> None:
+    def __init__(self, replica_set: ReplicaSet, *, journal: Journal, changed: Signal, default_s: float) -> None:
         self._set = replica_set
         self._changed = changed
         self._journal = journal
@@ -83,7 +63,7 @@ class Sleep:
     async def put_to_sleep(self) -> bool:
         """Ends the processes when they have no more requests. False if they are needed."""
         # What waits for it may be cancelled, but it is not left half done.
-        return await asyncio.shield(self._set.in_background(self._put_to_sleep()))
+        return await asyncio.shield(self._set.background.start(self._put_to_sleep()))
 
     async def _put_to_sleep(self) -> bool:
         async with self._set.changing:
@@ -96,7 +76,7 @@ class Sleep:
             await self._set.announce()
             self._set.retire(deployment, leaving)
         self._changed.fire()
-        self._set.in_background(self.record(deployment))
+        self._set.background.start(self.record(deployment))
         return True
 
     async def record(self, deployment: Deployment) -> None:

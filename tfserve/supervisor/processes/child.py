@@ -206,6 +206,15 @@ class Child:
         if self.alive:
             os.kill(self.pid, signal.SIGTERM)
 
+    async def stop(self, grace_s: float) -> None:
+        """Asks the process to end, and returns when it has; after `grace_s` it is killed."""
+        if self.alive:
+            self.terminate()
+            done, _ = await asyncio.wait([self.ended], timeout=grace_s)
+            if not done:
+                self.kill("it did not stop in time")
+                await asyncio.shield(self.ended)
+
     def kill(self, because: str) -> None:
         """Kills the process, its process group, and descendants that left the group.
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from tfserve.errors import OutOfSpace, Unavailable
 from tfserve.ipc.messages import BecomeModel, Demand, ModelLoaded
@@ -16,6 +16,9 @@ from tfserve.supervisor.events import Signal
 from tfserve.supervisor.processes.child import Exit
 from tfserve.supervisor.processes.restarts import Restarts
 from tfserve.supervisor.processes.worker import Worker, WorkerDied
+
+if TYPE_CHECKING:
+    from tfserve.supervisor.cluster.cluster import Cluster
 
 log = logging.getLogger(__name__)
 
@@ -35,53 +38,12 @@ class Launcher(Protocol):
 
 
 @dataclass(frozen=True)
-class Placement:
-    """The machine that was chosen for a demand."""
+class AdoptedModel:
+    """A model worker that served while the head was away, with what it was asked to load and its response."""
 
-    launcher: Launcher
-    spares: Spares | None = None
-    """None if a process has to be started for the demand, because it has resources of its own."""
-
-    async def start(self, *, warm: bool = False, light: str = "") -> Worker:
-        """Raises `WorkerDied`, `Unavailable`."""
-        return await _started(self.launcher, warm=warm, light=light)
-
-
-class Adopted(Protocol):
-    """A model worker that served while the head was away."""
-
-    @property
-    def worker(self) -> Worker: ...
-
-    @property
-    def become(self) -> BecomeModel: ...
-
-    @property
-    def loaded(self) -> ModelLoaded: ...
-
-
-class Elsewhere(Protocol):
-    """The nodes of a cluster."""
-
-    async def place(self, demand: Demand) -> Placement:
-        """Where a worker starts that has these demands. Raises `NoMachine`, `Unavailable`."""
-        ...
-
-    async def adopt(self, deployment: int, is_suitable: Callable[[BecomeModel], Awaitable[bool]]) -> Adopted | None:
-        """A worker that still serves this deployment, if a suitable one is left."""
-        ...
-
-    def has_room_elsewhere(self, demand: Demand) -> bool:
-        """Whether a machine meets the demand now whose disk was not found full a moment ago."""
-        ...
-
-    async def wait_for_change(self) -> None:
-        """Returns when a machine may meet a demand that it did not meet before."""
-        ...
-
-    def fill(self) -> None: ...
-
-    async def close(self) -> None: ...
+    worker: Worker
+    become: BecomeModel
+    loaded: ModelLoaded
 
 
 class NoMachine(Unavailable):
@@ -147,11 +109,16 @@ class Spares:
     """
 
     def __init__(self, launcher: Launcher, *, is_kept: bool, changed: Signal) -> None:
-        self._launcher = launcher
+        self.launcher = launcher
         self._warm = _Kept(is_kept=is_kept, changed=changed)
         self._light = _Kept(is_kept=is_kept, changed=changed)
         #: the runtime of the light one
         self._runtime = ""
+
+    @classmethod
+    def none_kept(cls, launcher: Launcher) -> Spares:
+        """Each worker is started when it is needed."""
+        return cls(launcher, is_kept=False, changed=Signal())
 
     @property
     def worker(self) -> Worker | None:
@@ -163,9 +130,9 @@ class Spares:
 
     def fill(self) -> None:
         """Starts a spare, unless one exists."""
-        self._warm.fill(partial(self._launcher.start, warm=True))
+        self._warm.fill(partial(self.launcher.start, warm=True))
         if self._runtime:
-            self._light.fill(partial(self._launcher.start, light=self._runtime))
+            self._light.fill(partial(self.launcher.start, light=self._runtime))
 
     async def start_cold(self) -> Worker:
         """A new worker without TensorFlow, which leaves the spare for others. Raises `WorkerDied`, `Unavailable`."""
@@ -197,57 +164,38 @@ class Spares:
         await self._light.close()
 
     async def _start(self, *, warm: bool = False, light: str = "") -> Worker:
-        return await _started(self._launcher, warm=warm, light=light)
+        try:
+            return await self.launcher.start(warm=warm, light=light)
+        except OSError as error:
+            raise Unavailable(f"Cannot start another process on this machine: {error.strerror}.") from error
 
 
 class Spare:
     """Chooses the machine on which a worker starts. Without a cluster that is always this one."""
 
     def __init__(self, launcher: Launcher, *, is_kept: bool, changed: Signal) -> None:
-        self._launcher = launcher
-        self._here = Spares(launcher, is_kept=is_kept, changed=changed)
+        #: the workers of this machine
+        self.here = Spares(launcher, is_kept=is_kept, changed=changed)
         #: set with a cluster
-        self.elsewhere: Elsewhere | None = None
-
-    @property
-    def worker(self) -> Worker | None:
-        """The spare of this machine."""
-        return self._here.worker
-
-    @property
-    def light_worker(self) -> Worker | None:
-        return self._here.light_worker
-
-    @property
-    def here(self) -> Placement:
-        """This machine."""
-        return Placement(self._launcher, self._here)
+        self.elsewhere: Cluster | None = None
 
     def fill(self) -> None:
         """Starts the spares that are missing."""
         if self.elsewhere is not None:
             self.elsewhere.fill()
         else:
-            self.fill_here()
-
-    def fill_here(self) -> None:
-        self._here.fill()
+            self.here.fill()
 
     async def start_cold(self, demand: Demand = ANYWHERE) -> Worker:
         """A new worker without TensorFlow, which leaves the spare for others.
 
         Raises `WorkerDied`, `Unavailable`, and `NoMachine` if no machine meets the demand.
         """
-        return await self._begin(
-            demand, lambda place: place.start() if place.spares is None else place.spares.start_cold()
-        )
+        return await self._begin(demand, lambda machine: machine.start_cold())
 
     async def take_light(self, runtime: str, demand: Demand = ANYWHERE) -> Worker:
         """A worker with a runtime that is not TensorFlow. Call `fill` when it has loaded its model. Raises the same."""
-        return await self._begin(
-            demand,
-            lambda place: place.start(light=runtime) if place.spares is None else place.spares.take_light(runtime),
-        )
+        return await self._begin(demand, lambda machine: machine.take_light(runtime))
 
     async def take(self, *, needs_tensorflow: bool, refills: bool = True, demand: Demand = ANYWHERE) -> Worker:
         """A worker without a role: a spare if one is ready or starting soon enough, otherwise a new one.
@@ -255,13 +203,9 @@ class Spare:
         Unless it `refills`, call `fill` when the role has begun: the next spare takes a processor for seconds. Raises
         the same.
         """
-
-        def start(place: Placement) -> Awaitable[Worker]:
-            if place.spares is None:
-                return place.start(warm=needs_tensorflow)
-            return place.spares.take(needs_tensorflow=needs_tensorflow, refills=refills)
-
-        return await self._begin(demand, start)
+        return await self._begin(
+            demand, lambda machine: machine.take(needs_tensorflow=needs_tensorflow, refills=refills)
+        )
 
     async def on_another(self, demand: Demand, attempt: Callable[[], Awaitable[T]]) -> T:
         """Repeats what takes a worker while the disk of its node is full and there are others.
@@ -280,7 +224,9 @@ class Spare:
         """Whether a machine meets the demand whose disk was not found full a moment ago."""
         return self.elsewhere is not None and self.elsewhere.has_room_elsewhere(demand)
 
-    async def adopt(self, deployment: int, is_suitable: Callable[[BecomeModel], Awaitable[bool]]) -> Adopted | None:
+    async def adopt(
+        self, deployment: int, is_suitable: Callable[[BecomeModel], Awaitable[bool]]
+    ) -> AdoptedModel | None:
         """A worker on a node that has served this deployment since before this server started."""
         return await self.elsewhere.adopt(deployment, is_suitable) if self.elsewhere is not None else None
 
@@ -292,9 +238,9 @@ class Spare:
     async def close(self) -> None:
         if self.elsewhere is not None:
             await self.elsewhere.close()
-        await self._here.close()
+        await self.here.close()
 
-    async def _begin(self, demand: Demand, start: Callable[[Placement], Awaitable[Worker]]) -> Worker:
+    async def _begin(self, demand: Demand, start: Callable[[Spares], Awaitable[Worker]]) -> Worker:
         """A worker whose node was lost, or is about to stop, before it had a role is started on another one."""
         for _ in range(ATTEMPTS - 1):
             try:
@@ -308,14 +254,7 @@ class Spare:
                 worker.kill("its node is about to stop")
         return await start(await self._place(demand))
 
-    async def _place(self, demand: Demand) -> Placement:
+    async def _place(self, demand: Demand) -> Spares:
         if self.elsewhere is not None:
             return await self.elsewhere.place(demand)
         return self.here
-
-
-async def _started(launcher: Launcher, *, warm: bool = False, light: str = "") -> Worker:
-    try:
-        return await launcher.start(warm=warm, light=light)
-    except OSError as error:
-        raise Unavailable(f"Cannot start another process on this machine: {error.strerror}.") from error

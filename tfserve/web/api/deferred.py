@@ -6,7 +6,9 @@ import asyncio
 import hashlib
 import secrets
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import msgspec
 import orjson
@@ -19,7 +21,7 @@ from tfserve.db import reads
 from tfserve.db.models import Job, ModelJob
 from tfserve.durable_files import sync_folder, write_durably
 from tfserve.errors import Conflict, Failure, NotFound, OutOfSpace, TFserveError, Unavailable, from_failure
-from tfserve.ipc.messages import FINISHED_STATES, DeferredJob, JobKind, JobState, JobStatus, SubmitModelJob
+from tfserve.ipc.messages import FINISHED, DeferredJob, JobKind, JobState, JobStatus, SubmitModelJob
 from tfserve.model_job_files import FOLDER, REQUEST, RESPONSE, Responded
 from tfserve.web.api.endpoint import Context
 from tfserve.web.api.routes import idempotency_key
@@ -28,6 +30,8 @@ from tfserve.web.http.bodies import read_body
 from tfserve.web.http.prefer import Deferral
 from tfserve.web.http.responses import JSON_TYPE, RestResponse
 from tfserve.web.predictions.live_models import Model
+
+T = TypeVar("T")
 
 CALLBACK_HEADER = b"x-tfserve-callback"
 LENGTH_HEADER = b"inference-header-content-length"
@@ -51,11 +55,7 @@ async def defer(
     callback = _callback(context, scope)
     body = await read_body(scope, receive, context.settings, model.max_body_bytes)
     folder = new_folder()
-    try:
-        digest = await asyncio.to_thread(write_request, context.settings.data_path / FOLDER / folder, body)
-    except OSError as error:
-        await asyncio.to_thread(shutil.rmtree, context.settings.data_path / FOLDER / folder, ignore_errors=True)
-        raise OutOfSpace(cause=str(error)) from error
+    digest = await written(context, folder, write_request, body)
     headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in KEPT_HEADERS}
     job = DeferredJob(
         protocol=protocol,
@@ -77,7 +77,7 @@ async def defer(
         )
     )
     applied = (b"preference-applied", deferral.applied)
-    if deferral.wait_s and status.state in FINISHED_STATES:
+    if deferral.wait_s and status.state in FINISHED:
         answer = await response_of(context, await read(reads.job_by_id, status.id))
         return replace(answer, headers=(*answer.headers, applied))
     return _accepted(status, applied)
@@ -114,6 +114,16 @@ def _callback(context: Context, scope: Scope) -> str | None:
     return None
 
 
+async def written(context: Context, folder: str, write: Callable[..., T], *values: Any) -> T:
+    """The result of `write`, which makes the folder of a new job. Raises `OutOfSpace`, and then leaves no folder."""
+    path = context.settings.data_path / FOLDER / folder
+    try:
+        return await asyncio.to_thread(write, path, *values)
+    except OSError as error:
+        await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
+        raise OutOfSpace(cause=str(error)) from error
+
+
 def write_request(folder: Path, body: bytes) -> str:
     """Makes the folder of a new job with the body, which is on the disk. Returns its digest. Raises `OSError`."""
     folder.mkdir(parents=True)
@@ -123,7 +133,7 @@ def write_request(folder: Path, body: bytes) -> str:
 
 
 def _error_of(job: Job) -> TFserveError:
-    error = job.outcome.error if job.state in FINISHED_STATES else None
+    error = job.outcome.error if job.state in FINISHED else None
     if error is None:
         return NoResponseYet(id=job.pk, state=job.state)
     failure = msgspec.json.decode(error, type=Failure)

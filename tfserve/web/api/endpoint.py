@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum, StrEnum, auto
 from pathlib import Path
 from typing import Any, TypeVar
@@ -191,28 +191,9 @@ class EndpointTable(list[Endpoint]):
         self._scope = scope
         self._tag = tag
 
-    def get(
-        self,
-        path: str,
-        result: Any = Any,
-        *,
-        summary: str,
-        returns: str,
-        parameters: Mapping[str, Schema] | None = None,
-        media: tuple[str, ...] = (JSON,),
-        name: str | None = None,
-        scope: Scope | None = None,
-        tag: Tag | None = None,
-    ) -> Callable[[H], H]:
-        """The handler gets the Starlette request. `name` defaults to the handler's name."""
-
-        def add(handler: H) -> H:
-            row = Endpoint("GET", path, name or handler.__name__, summary, returns, self._format, handler=handler)
-            row = replace(row, scope=scope or self._scope, tag=tag or self._tag, result=result)
-            self.append(replace(row, parameters=parameters or {}, media=media))
-            return handler
-
-        return add
+    def get(self, path: str, result: Any = Any, **fields: Any) -> Callable[[H], H]:
+        """The handler gets the Starlette request. `fields` are further ones of `Endpoint`."""
+        return self.add("GET", path, result=result, **fields)
 
     def post(
         self,
@@ -220,49 +201,19 @@ class EndpointTable(list[Endpoint]):
         request: RequestType | None = None,
         result: Any = Any,
         *,
-        summary: str,
-        returns: str,
-        parameters: Mapping[str, Schema] | None = None,
-        needs_body: bool = False,
-        submits_job: bool = False,
         reads_body: bool = False,
-        scope: Scope | None = None,
-        tag: Tag | None = None,
-        example: Any = None,
+        **fields: Any,
     ) -> Callable[[H], H]:
         """The handler gets the decoded body, or the Starlette request if there is no type or it `reads_body` itself."""
+        read = None if request is None or reads_body else _reader(request)
+        return self.add("POST", path, request=request, result=result, read=read, **fields)
+
+    def add(self, method: str, path: str, **fields: Any) -> Callable[[H], H]:
+        """For any method. The name of the endpoint is that of its handler, which reads the body itself."""
 
         def add(handler: H) -> H:
-            row = Endpoint("POST", path, handler.__name__, summary, returns, self._format, scope or self._scope)
-            row = replace(row, request=request, needs_body=needs_body, tag=tag or self._tag, example=example)
-            read = None if request is None or reads_body else _reader(request)
-            row = replace(row, handler=handler, parameters=parameters or {}, result=result, submits_job=submits_job)
-            self.append(replace(row, read=read))
-            return handler
-
-        return add
-
-    def add(
-        self,
-        method: str,
-        path: str,
-        *,
-        summary: str,
-        returns: str,
-        parameters: Mapping[str, Schema] | None = None,
-        accepts: Mapping[str, Any] | None = None,
-        result: Any = Any,
-        media: tuple[str, ...] = (JSON,),
-        needs_body: bool = False,
-    ) -> Callable[[H], H]:
-        """For any method. The handler gets the Starlette request and reads the body itself."""
-
-        def add(handler: H) -> H:
-            row = Endpoint(method, path, handler.__name__, summary, returns, self._format, self._scope, self._tag)
-            row = replace(
-                row, handler=handler, parameters=parameters or {}, accepts=accepts or {}, result=result, media=media
-            )
-            self.append(replace(row, needs_body=needs_body))
+            own = {"name": handler.__name__, "format": self._format, "scope": self._scope, "tag": self._tag}
+            self.append(Endpoint(method, path, handler=handler, **{**own, **fields}))
             return handler
 
         return add

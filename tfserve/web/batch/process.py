@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import uvloop
 
@@ -21,27 +22,21 @@ from tfserve.ipc.connections import Connection
 from tfserve.ipc.messages import (
     BatchJob,
     DeferredJob,
-    DrainModel,
     GetModels,
     JobState,
     Message,
-    ModelChanged,
     ModelJobEnded,
     Outcome,
-    Ping,
-    ReadCounters,
-    ReadInFlight,
     RunModelJob,
     StopModelJob,
     WakeModel,
 )
-from tfserve.ipc.metrics import WebCounts
 from tfserve.web.batch.at_most_once import PossiblyComputed
 from tfserve.web.batch.deferred import run_deferred
 from tfserve.web.batch.row_predictions import RowPredictions
 from tfserve.web.batch.run import BatchRun
+from tfserve.web.predictions import model_messages
 from tfserve.web.predictions.live_models import LiveModels
-from tfserve.web.predictions.load import in_flight
 from tfserve.web.supervisor_client import SupervisorClient
 
 NICENESS = 10
@@ -95,23 +90,16 @@ class BatchProcess:
         await self._models.begin((await self._supervisor.ask(GetModels())).models)
         self._supervisor.notify_ready()
 
-    async def _handle(self, message: Message) -> ModelJobEnded | WebCounts | dict[int, int] | None:
+    async def _handle(self, message: Message) -> Any:
+        return await model_messages.handle(self._models, message, self._handle_job, {})
+
+    async def _handle_job(self, message: Message) -> ModelJobEnded | None:
         match message:
             case RunModelJob():
                 return ModelJobEnded(outcome=await self._run(message))
             case StopModelJob():
                 if (task := self._jobs.get(message.job_id)) is not None:
                     task.cancel()
-            case ModelChanged():
-                await self._models.change(message.workspace, message.versions)
-            case DrainModel():
-                await self._models.drained(message.workspace, message.id, message.addresses)
-            case ReadCounters():
-                return WebCounts(self._models.counts(), {})
-            case ReadInFlight():
-                return in_flight(self._models, message)
-            case Ping():
-                pass
             case _:
                 raise Internal(f"the batch process does not handle {type(message).__name__}")
         return None

@@ -12,9 +12,9 @@ from django.db.models import Case, F, Q, QuerySet, TextField, Value, When
 from django.db.models.functions import Length, Substr
 from django.utils import timezone
 
-from tfserve.db.models import FINISHED, Job, ModelJob, Outcome, TrainingTask, Workspace
+from tfserve.db.models import Job, ModelJob, Outcome, TrainingTask, Workspace
 from tfserve.errors import Failure, NotFound
-from tfserve.ipc.messages import MODEL_KINDS, JobKind, JobState
+from tfserve.ipc.messages import ACTIVE, FINISHED, MODEL_KINDS, JobKind, JobState
 from tfserve.model_job_files import KEPT_REQUEST_BYTES
 from tfserve.web.pages.job_names import BEGINNING_CHARS, job_name, member
 from tfserve.web.pages.listing import fitted
@@ -31,7 +31,6 @@ SEARCHED_CHARS = 400
 """How much of a request and of an error is searched."""
 REPEATABLE = (JobKind.SCRIPT, JobKind.CLEAR, JobKind.DEPLOY, JobKind.UPDATE, JobKind.UNDEPLOY, *MODEL_KINDS)
 """Kinds whose stored request is enough to submit it again."""
-ACTIVE = (JobState.QUEUED, JobState.RUNNING)
 STATES = {"active": ACTIVE, "failed": (JobState.FAILED, JobState.LOST), "succeeded": (JobState.SUCCEEDED,),
           "cancelled": (JobState.CANCELLED,)}  # fmt: skip
 """Values of the state filter."""

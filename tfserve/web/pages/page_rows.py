@@ -7,9 +7,9 @@ from pathlib import PurePath
 from typing import Any
 
 from tfserve.db import training_tasks
-from tfserve.db.models import FINISHED, TrainingTask
+from tfserve.db.models import TrainingTask
 from tfserve.db.task_json import STATES, error_of
-from tfserve.ipc.messages import JobState
+from tfserve.ipc.messages import FINISHED, JobState
 
 RECENT_TASKS = 10
 #: Metrics of a model's quality, with their labels.
@@ -90,12 +90,6 @@ class TaskRow:
     @property
     def quality_plot(self) -> str:
         return "precision_recall.png" if self.task.train_type == "detection" else "confusion_matrix.png"
-
-
-def recent_tasks() -> tuple[list[TaskRow], int]:
-    """The newest training tasks, and the total number."""
-    found, total = training_tasks.tasks(user_id=None, project_id=None, limit=RECENT_TASKS, offset=0)
-    return [TaskRow(task) for task in found], total
 
 
 def unfinished_tasks() -> list[TaskRow]:

@@ -18,7 +18,7 @@ from tfserve.db import writes
 from tfserve.db.database import Database
 from tfserve.db.models import Job as JobRow
 from tfserve.db.models import Workspace as WorkspaceRow
-from tfserve.ipc.messages import EncodedRequest, JobKind, JobState, Outcome
+from tfserve.ipc.messages import EncodedRequest, JobKind, JobState, Outcome, SubmitJob
 from tfserve.supervisor.events import Revision
 from tfserve.supervisor.jobs.dispatcher import Dispatcher
 from tfserve.supervisor.jobs.job import DESTROYED, Job
@@ -155,15 +155,15 @@ class Queue:
     ) -> Job:
         """`is_idle` says what the queue seems to be when the job comes."""
         submission = writes.Submission(
-            workspace_id=self.id, workspace_name=self.name, request=EncodedRequest(kind, request),
-            started=self.dispatcher.idle if is_idle is None else is_idle, **fields,
+            self.id, SubmitJob(workspace=self.name, request=EncodedRequest(kind, request), **fields),
+            started=self.dispatcher.idle if is_idle is None else is_idle,
         )  # fmt: skip
         return self.put(submission, await self.journal.submit(submission))
 
     def put(self, submission: writes.Submission, recorded: writes.Recorded) -> Job:
         job = Job(
-            id=recorded.id, number=recorded.number, request=submission.request,
-            attempts=int(recorded.is_started), time_limit_s=submission.time_limit_s, started=recorded.is_started,
+            id=recorded.id, number=recorded.number, request=submission.job.request,
+            attempts=int(recorded.is_started), time_limit_s=submission.job.time_limit_s, started=recorded.is_started,
             output=JobOutput(self._folder / f"{recorded.number}.out", 10_000),
         )  # fmt: skip
         self.dispatcher.put(job)

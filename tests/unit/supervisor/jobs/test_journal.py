@@ -20,7 +20,7 @@ from tfserve.db.database import DatabaseLost
 from tfserve.db.models import Job as JobRow
 from tfserve.db.models import Workspace
 from tfserve.errors import DatabaseUnavailable, IdempotencyKeyReused, Internal, Invalid, NoSuchWorkspace, OutOfSpace
-from tfserve.ipc.messages import EncodedRequest, JobKind, JobState, Outcome
+from tfserve.ipc.messages import EncodedRequest, JobKind, JobState, Outcome, SubmitJob
 from tfserve.supervisor.jobs import journal as journal_module
 from tfserve.supervisor.jobs.journal import Journal, NotRecorded
 from tfserve.supervisor.jobs.training_run import TooManyTasks
@@ -56,10 +56,11 @@ async def create_workspace(journal: Journal, name: str = "w") -> int:
     return int((await journal.change(partial(records.create_workspace, name, 0))).pk)
 
 
-def submission(workspace_id: int, request: bytes = b"{}", **fields: Any) -> records.Submission:
-    return records.Submission(
-        workspace_id=workspace_id, workspace_name="w", request=EncodedRequest(JobKind.SCRIPT, request), **fields
-    )
+def submission(
+    workspace_id: int, request: bytes = b"{}", *, started: bool = False, **fields: Any
+) -> records.Submission:
+    job = SubmitJob(workspace="w", request=EncodedRequest(JobKind.SCRIPT, request), **fields)
+    return records.Submission(workspace_id, job, started)
 
 
 async def numbers(workspace_id: int) -> list[int]:

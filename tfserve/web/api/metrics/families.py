@@ -14,7 +14,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.utils import floatToGoString
 
-from tfserve.ipc.messages import FINISHED_STATES, Metrics, NodeStatus
+from tfserve.ipc.messages import FINISHED, Metrics, NodeStatus
 from tfserve.ipc.metrics import LATENCY_BUCKETS_S, ModelJobCounts, NamedCounts, ProcessUse, WorkspaceCounts
 
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -40,7 +40,7 @@ def families(metrics: Metrics) -> Iterator[Metric]:
         "training_runs",
         "Training runs that ended since the server started, by outcome.",
         ["outcome"],
-        [([state], trainings.runs.get(state, 0)) for state in FINISHED_STATES],
+        [([state], trainings.runs.get(state, 0)) for state in FINISHED],
     )
     yield from _model_jobs(metrics.model_jobs)
     yield from _processes(metrics.processes)
@@ -62,7 +62,7 @@ def _model_jobs(counts: list[ModelJobCounts]) -> Iterator[Metric]:
         "model_jobs",
         "Deferred predictions and batches that ended since the server started, by kind and outcome.",
         ["kind", "outcome"],
-        [([each.kind, state], each.ended.get(state, 0)) for each in counts for state in FINISHED_STATES],
+        [([each.kind, state], each.ended.get(state, 0)) for each in counts for state in FINISHED],
     )
 
 
@@ -147,7 +147,7 @@ def _workspaces(workspaces: list[WorkspaceCounts]) -> Iterator[Metric]:
             ([each.name, kind, state], states.get(state, 0))
             for each in workspaces
             for kind, states in each.jobs.items()
-            for state in FINISHED_STATES
+            for state in FINISHED
         ],
     )
     yield _gauge(

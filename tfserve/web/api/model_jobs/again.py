@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,12 +15,12 @@ from tfserve.access.principals import PRINCIPAL, Scope
 from tfserve.callback_addresses import check_callback
 from tfserve.db import reads
 from tfserve.db.job_json import job_detail
-from tfserve.db.models import FINISHED, Job
+from tfserve.db.models import Job
 from tfserve.durable_files import sync_folder, write_durably
-from tfserve.errors import Conflict, Invalid, OutOfSpace
-from tfserve.ipc.messages import BatchJob, EncodedRequest, JobKind, JobState, SubmitModelJob
-from tfserve.model_job_files import CHECKPOINT, FOLDER, REQUEST, output_name, read_checkpoint
-from tfserve.web.api.deferred import new_folder, write_request
+from tfserve.errors import Conflict, Invalid
+from tfserve.ipc.messages import FINISHED, BatchJob, EncodedRequest, JobKind, JobState, SubmitModelJob
+from tfserve.model_job_files import CHECKPOINT, REQUEST, output_name, read_checkpoint
+from tfserve.web.api.deferred import new_folder, write_request, written
 from tfserve.web.api.endpoint import Context, EndpointTable, Format, Tag
 from tfserve.web.api.json_requests import RequestReader
 from tfserve.web.api.model_jobs.handlers import batch_json, job_folder, require_batch, stored_input
@@ -101,7 +99,7 @@ async def resume_batch(context: Context, request: Request) -> dict[str, Any]:
     batch = msgspec.structs.replace(batch, max_errors=limit, resumes=job.pk)
     await _require_runnable(context, batch)
     folder = new_folder()
-    await _written(context, folder, _begin_with, old, output_name(batch.output))
+    await written(context, folder, _begin_with, old, output_name(batch.output))
     submission = SubmitModelJob(
         model=batch.model, request=batch.encode(), folder=folder, wait_s=chosen.timeout, callback=callback,
         idempotency_key=idempotency_key(request.scope), owner=PRINCIPAL.get().owner,
@@ -126,7 +124,7 @@ async def _repeat_prediction(context: Context, job: Job) -> dict[str, Any]:
     except FileNotFoundError:
         raise RequestDeleted(id=job.pk) from None
     folder = new_folder()
-    digest = await _written(context, folder, write_request, body)
+    digest = await written(context, folder, write_request, body)
     request = EncodedRequest(JobKind.DEFERRED, (job.request or "{}").encode())
     return await _submitted(context, job, request, folder, size=len(body), content_digest=digest)
 
@@ -149,16 +147,6 @@ async def _require_runnable(context: Context, batch: BatchJob) -> None:
     """Raises `NotFound`, `PathRefused`: the model and the input must still exist, and the caller may use them."""
     context.models.get(batch.model, batch.version)
     await stored_input(context, Path(batch.input))
-
-
-async def _written(context: Context, folder: str, write: Callable[..., T], *values: Any) -> T:
-    """The result of `write`, which makes the folder of a new job. Raises `OutOfSpace`, and then leaves no folder."""
-    path = context.settings.data_path / FOLDER / folder
-    try:
-        return await asyncio.to_thread(write, path, *values)
-    except OSError as error:
-        await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
-        raise OutOfSpace(cause=str(error)) from error
 
 
 def _begin_with(folder: Path, old: Path, name: str) -> None:

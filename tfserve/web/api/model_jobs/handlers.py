@@ -16,9 +16,10 @@ from tfserve.batch_formats import check_input
 from tfserve.callback_addresses import check_callback
 from tfserve.db import reads
 from tfserve.db.job_json import job_detail
-from tfserve.db.models import FINISHED, Job
+from tfserve.db.models import Job
 from tfserve.errors import Invalid, NotFound, PathRefused
 from tfserve.ipc.messages import (
+    FINISHED,
     BatchJob,
     CancelJob,
     CancelModelJob,

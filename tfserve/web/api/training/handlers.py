@@ -27,7 +27,7 @@ from tfserve.web.api.json_requests import decode
 from tfserve.web.api.training.requests import WEIGHTS, Feedback, NewTask, from_form
 from tfserve.web.api.training.results import FeedbackResult, FileNames, Task, TaskList
 from tfserve.web.api.workspace.names import workspace_name
-from tfserve.web.api.workspace.reading import OFFSET, number, page_of, send_output
+from tfserve.web.api.workspace.reading import OFFSET, page, page_of, send_output
 from tfserve.web.database_reads import read
 from tfserve.web.http.bodies import read_body
 from tfserve.web.http.request_ids import traceparent
@@ -93,8 +93,7 @@ async def list_tasks(_: Context, request: Request) -> dict[str, Any]:
         training_tasks.tasks,
         user_id=query.get("userId"),
         project_id=query.get("projectId"),
-        limit=number(query.get("limit", "100"), "limit", most=1000),
-        offset=number(query.get("offset", "0"), "offset"),
+        **page(request),
     )
     return {"tasks": [task_json(task) for task in found], "total": total}
 

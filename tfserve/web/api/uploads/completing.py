@@ -6,19 +6,17 @@ import asyncio
 import hashlib
 import os
 import shutil
-import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-
-import msgspec
 
 from tfserve import linux
 from tfserve.archives.entries import ArchiveEntry
 from tfserve.archives.unpacking import Unpacked, is_archive
 from tfserve.config import Settings
-from tfserve.errors import Failure, Invalid, TooLarge, Unavailable, from_failure
+from tfserve.errors import Invalid, TooLarge, Unavailable
 from tfserve.uploads.store import RESERVE_BYTES, ReceivedFile, Upload, Uploads
+from tfserve.web.api.uploads.programs import run_program
 from tfserve.web.http.disk_writer import on_disk
 
 _UNPACKING_AT_ONCE = 2
@@ -81,21 +79,10 @@ def room_for(uploads: Uploads, upload: Upload, settings: Settings) -> int:
 async def _unpack(archive: ReceivedFile, folder: Path, *, max_bytes: int, room: int) -> Unpacked:
     arguments = [str(archive.path), archive.name, str(folder), str(max_bytes), str(room)]
     async with _unpacking:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-P", "-m", "tfserve.archives", *arguments,
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
+        return await run_program(
+            "tfserve.archives", *arguments, result=Unpacked,
+            ended=lambda signal: UnpackingEnded(name=archive.name, signal=signal),
         )  # fmt: skip
-        try:
-            output, _ = await process.communicate()
-        finally:
-            if process.returncode is None:  # this request is cancelled
-                process.kill()
-                await process.wait()
-    if process.returncode == 0:
-        return msgspec.json.decode(output, type=Unpacked)
-    if not output:
-        raise UnpackingEnded(name=archive.name, signal=-(process.returncode or 0))
-    raise from_failure(msgspec.json.decode(output, type=Failure))
 
 
 def _place(files: Sequence[ReceivedFile], folder: Path) -> Unpacked:

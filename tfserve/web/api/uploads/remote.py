@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from functools import partial
 
 import msgspec
 
 from tfserve.archives.entries import name_problem
 from tfserve.config import Settings
-from tfserve.errors import Failure, Unavailable, from_failure
+from tfserve.errors import Unavailable
 from tfserve.remote_sources import RemoteSource, allowed_source
 from tfserve.uploads.record import UploadState
 from tfserve.uploads.store import ReceivedFile, Upload, Uploads
 from tfserve.web.api.uploads.completing import complete, room_for
+from tfserve.web.api.uploads.programs import run_program
 from tfserve.web.http.disk_writer import on_disk
 
 _AT_ONCE = 2
@@ -53,19 +53,8 @@ async def _fetch(source: RemoteSource, uploads: Uploads, upload: Upload, setting
         "room": await on_disk(partial(room_for, uploads, upload, settings)),
     }
     async with _fetching:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-P", "-m", "tfserve.remote_files",
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+        names = await run_program(
+            "tfserve.remote_files", result=list[str], request=msgspec.json.encode(request), shows_errors=False,
+            ended=lambda signal: FetchingEnded(source=source, signal=signal),
         )  # fmt: skip
-        try:
-            output, _ = await process.communicate(msgspec.json.encode(request))
-        finally:
-            if process.returncode is None:  # this request is cancelled
-                process.kill()
-                await process.wait()
-    if process.returncode == 0:
-        names = msgspec.json.decode(output, type=list[str])
-        return [ReceivedFile(name, upload.received / str(index)) for index, name in enumerate(names)]
-    if not output:
-        raise FetchingEnded(source=source, signal=-(process.returncode or 0))
-    raise from_failure(msgspec.json.decode(output, type=Failure))
+    return [ReceivedFile(name, upload.received / str(index)) for index, name in enumerate(names)]

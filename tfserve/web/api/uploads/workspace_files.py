@@ -20,7 +20,7 @@ from tfserve.ipc.messages import GetWorkspace
 from tfserve.web.api.endpoint import ANY_FILE, BINARY, BYTES, JSON, Context, EndpointTable, Format, Schema, Tag
 from tfserve.web.api.uploads.receiving import WHAT
 from tfserve.web.api.workspace.names import workspace_name
-from tfserve.web.api.workspace.reading import flag, number, page_of
+from tfserve.web.api.workspace.reading import flag, page, page_of
 from tfserve.web.http.body_stream import content_length, stream_body
 from tfserve.web.http.disk_writer import disk_writer, on_disk
 from tfserve.web.http.guarded_folder import FolderEntry, GuardedFolder
@@ -97,10 +97,10 @@ async def get_workspace_file(context: Context, request: Request) -> FolderListin
     descriptor = await on_disk(partial(folder.open_file, path))
     if descriptor is not None:
         return file_response(Path(path), descriptor=descriptor)
-    limit = number(request.query_params.get("limit", "100"), "limit", most=1000)
-    offset = number(request.query_params.get("offset", "0"), "offset")
+    shown = page(request)
     entries = await on_disk(partial(folder.entries, path))
-    return FolderListing(path=path, entries=entries[offset : offset + limit], total=len(entries))
+    end = shown["offset"] + shown["limit"]
+    return FolderListing(path=path, entries=entries[shown["offset"] : end], total=len(entries))
 
 
 @ENDPOINTS.add(

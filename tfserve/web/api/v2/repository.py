@@ -15,6 +15,7 @@ from tfserve.db import reads
 from tfserve.db.models import Deployment
 from tfserve.errors import Failure, Invalid, NotFound, TimedOut, Unsupported, from_failure
 from tfserve.ipc.messages import (
+    ACTIVE,
     DeclaredState,
     DeployJob,
     GetDeclared,
@@ -121,7 +122,7 @@ async def _run(context: Context, name: str, request: JobRequest, what: str) -> N
     status = await context.line.ask(
         SubmitJob(workspace=name, request=request.encode(), wait_s=WAIT_S, owner=PRINCIPAL.get().owner)
     )
-    if status.state in (JobState.QUEUED, JobState.RUNNING):
+    if status.state in ACTIVE:
         raise StillLoading(name=name, what=what, wait_s=WAIT_S, job=status.job)
     if status.state != JobState.SUCCEEDED:
         raise from_failure(_failure(status))

@@ -10,9 +10,9 @@ import msgspec
 from tfserve.access.principals import PRINCIPAL, Scope
 from tfserve.callback_addresses import check_callback
 from tfserve.db import reads, training_tasks
-from tfserve.db.models import FINISHED
 from tfserve.errors import Invalid
 from tfserve.ipc.messages import (
+    FINISHED,
     CancelJob,
     ClearJob,
     CreateWorkspace,

@@ -8,9 +8,9 @@ from typing import Any, Literal
 import msgspec
 
 from tfserve.db.job_json import encoded, raw
-from tfserve.db.models import FINISHED, Job
+from tfserve.db.models import Job
 from tfserve.errors import Failure
-from tfserve.ipc.messages import JobKind, JobState, JobStatus, NodeStatus, Outcome
+from tfserve.ipc.messages import FINISHED, JobKind, JobState, JobStatus, NodeStatus, Outcome
 
 
 def job_result(status: JobStatus) -> dict[str, Any]:

@@ -16,9 +16,9 @@ from starlette.responses import Response, StreamingResponse
 from tfserve.access.principals import PRINCIPAL, Scope
 from tfserve.db import reads
 from tfserve.db.job_json import job_detail, job_row
-from tfserve.db.models import FINISHED, Job
+from tfserve.db.models import Job
 from tfserve.errors import Invalid, Unavailable, nearest
-from tfserve.ipc.messages import GetServer, JobKind, JobState, WaitChange, WaitJob, WaitOutput
+from tfserve.ipc.messages import FINISHED, GetServer, JobKind, JobState, WaitChange, WaitJob, WaitOutput
 from tfserve.web.api.endpoint import EVENTS, TEXT, Context, EndpointTable, Format, Schema, Tag
 from tfserve.web.api.workspace.job_json import JobDetail, JobList, ServerStatus
 from tfserve.web.api.workspace.names import workspace_name
@@ -50,6 +50,13 @@ def page_of(noun: str) -> dict[str, Schema]:
     return {"limit": limit, "offset": {**OFFSET, "description": f"{noun} to skip"}}
 
 
+def page(request: Request) -> dict[str, int]:
+    """The limit and the offset that a request for a list names. Raises `Invalid`."""
+    query = request.query_params
+    limit = number(query.get("limit", "100"), "limit", most=1000)
+    return {"limit": limit, "offset": number(query.get("offset", "0"), "offset")}
+
+
 # --- jobs
 
 
@@ -73,8 +80,7 @@ async def list_jobs(_: Context, request: Request) -> dict[str, Any]:
         name=None if name is None else workspace_name(name),
         state=_choice(query.get("state"), JobState, "state"),
         kind=_choice(query.get("kind"), JobKind, "kind"),
-        limit=number(query.get("limit", "100"), "limit", most=1000),
-        offset=number(query.get("offset", "0"), "offset"),
+        **page(request),
     )
     return {"jobs": jobs, "total": total}
 

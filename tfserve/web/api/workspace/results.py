@@ -9,9 +9,9 @@ import msgspec
 
 from tfserve.access.principals import Scope
 from tfserve.db import reads
-from tfserve.db.models import FINISHED, Job, Workspace
+from tfserve.db.models import Job, Workspace
 from tfserve.errors import NoSuchWorkspace
-from tfserve.ipc.messages import GetVariables, GetWorkspace
+from tfserve.ipc.messages import FINISHED, GetVariables, GetWorkspace
 from tfserve.web.api.endpoint import Context, EndpointTable, Format, Tag
 from tfserve.web.api.workspace import requests
 from tfserve.web.api.workspace.job_json import result_of

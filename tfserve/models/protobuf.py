@@ -1,13 +1,16 @@
 """The fields of a serialized protocol buffer, read without its schema: enough for a few facts about a large file.
 
 The messages that TensorFlow generates are not used: they can be imported only with TensorFlow (seconds, and hundreds of
-megabytes), and parsing one copies the whole graph, which may have gigabytes of constants. Here nothing is copied.
+megabytes), and parsing one copies the whole graph, which may have gigabytes of constants. Here nothing is copied, and
+`read_fields` reads only the beginnings of the fields of a file.
+
+All functions raise `ValueError` for what is not a message, and `IndexError` for one that is truncated.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _WIDTHS = {_FIXED64: 8, _FIXED32: 4}
@@ -22,7 +25,7 @@ class Field(NamedTuple):
 
 
 def fields(data: memoryview) -> Iterator[Field]:
-    """All fields of a message, in order. Raises `ValueError` or `IndexError` if it is truncated or not a message."""
+    """All fields of a message, in order."""
     at = 0
     while at < len(data):
         field, at = _field(data, at)
@@ -30,7 +33,7 @@ def fields(data: memoryview) -> Iterator[Field]:
 
 
 def of(data: memoryview, number: int) -> Iterator[memoryview]:
-    """The content of each field with this number. Raises what `fields` raises.
+    """The content of each field with this number.
 
     Skips all others without looking at them: a graph has thousands of nodes, and this takes a third of the time.
     """
@@ -40,7 +43,7 @@ def of(data: memoryview, number: int) -> Iterator[memoryview]:
         if key < 0x80 and key & 7 == _BYTES and at + 1 < end:
             size, at = data[at + 1], at + 2
             if size & 0x80:
-                size, at = _varint(data, at - 1)
+                size, at = varint(data, at - 1)
             if at + size > end:
                 raise IndexError
             if key == tag:
@@ -60,13 +63,13 @@ def entry(data: memoryview) -> tuple[str, memoryview]:
 
 def _field(data: memoryview, at: int) -> tuple[Field, int]:
     """The field that begins at a position, and where it ends."""
-    key, at = _varint(data, at)
+    key, at = varint(data, at)
     number, wire = key >> 3, key & 7
     value, width = 0, _WIDTHS.get(wire, 0)
     if wire == _VARINT:
-        value, at = _varint(data, at)
+        value, at = varint(data, at)
     elif wire == _BYTES:
-        width, at = _varint(data, at)
+        width, at = varint(data, at)
     elif wire not in _WIDTHS:
         raise ValueError(f"unknown wire type {wire}")
     if at + width > len(data):
@@ -74,7 +77,41 @@ def _field(data: memoryview, at: int) -> tuple[Field, int]:
     return Field(number, data[at : at + width], value), at + width
 
 
-def _varint(data: memoryview, at: int) -> tuple[int, int]:
+class FileField(NamedTuple):
+    """A field in a file. `value` is that of an integer field, `start` the first bytes of one with bytes."""
+
+    number: int
+    value: int | None
+    start: bytes
+    #: where its bytes are in the file
+    at: int
+    end: int
+
+
+def read_fields(opened: BinaryIO, at: int, size: int) -> Iterator[FileField]:
+    """The fields between two positions of a file. A field that is cut off is the last one, before the error."""
+    while at < size:
+        opened.seek(at)
+        head = opened.read(256)
+        key, used = varint(head, 0)
+        number, wire = key >> 3, key & 7
+        if not 0 < number < 1 << 29 or wire not in (_VARINT, _BYTES, *_WIDTHS):
+            raise ValueError("not a protocol buffer")
+        value, end = varint(head, used) if wire in (_VARINT, _BYTES) else (0, used + _WIDTHS[wire])
+        begun, at = at + end, at + end + (value if wire == _BYTES else 0)
+        is_bytes = wire == _BYTES
+        yield FileField(number, None if is_bytes else value, head[end : end + value] if is_bytes else b"", begun, at)
+    if at > size:
+        raise IndexError
+
+
+def inside(opened: BinaryIO, number: int, at: int, end: int) -> Iterator[FileField]:
+    """The fields with this number."""
+    return (field for field in read_fields(opened, at, end) if field.number == number)
+
+
+def varint(data: memoryview | bytes, at: int) -> tuple[int, int]:
+    """The number at a position, and where it ends."""
     value = shift = 0
     while data[at] & 0x80:
         value |= (data[at] & 0x7F) << shift
