@@ -1,6 +1,6 @@
 """Sessions of people who have logged in. Their pages call the API, where a session counts like a token.
 
-A session is a signed cookie, so that a log-in writes nothing. Only a log-out does, because copies of the cookie may exist.
+A session is a signed cookie, so that a log-in writes nothing. A log-out does, because copies of the cookie may exist.
 """
 
 from __future__ import annotations
