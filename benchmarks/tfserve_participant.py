@@ -85,7 +85,8 @@ def deploy(server: ServerProcess, name: str, path: Path, runtime: str, image: di
     except RuntimeError as error:
         raise Unavailable(f"deploy refused: {error}"[:300]) from error
     if job["result"] is not True:
-        raise Unavailable(f"deploy failed: {job.get('error')}"[:300])
+        why = job.get("error") or {key: value for key, value in job.items() if value not in (None, "", [], {})}
+        raise Unavailable(f"deploy failed: {why}"[:300])
 
 
 def wait_until_chosen(server: ServerProcess, name: str) -> str:

@@ -157,7 +157,7 @@ def command(process: psutil.Process) -> str:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server for all tests that leave it as they found it."""
-    running = Server(tmp_path_factory.mktemp("shared") / "data", environment={"TFSERVE_WARM_SPARE": "1"})
+    running = Server(tmp_path_factory.mktemp("shared") / "data", environment={"TFSERVE_WARM_SPARE": "0"})
     yield running
     running.close()
 

@@ -524,6 +524,39 @@ def test_a_new_link_ends_the_sessions_of_the_old_password(server: Server) -> Non
         assert httpx.get(f"{server.url}/pages/password/", params={"code": wrong}).status_code == 403
 
 
+def test_logging_out_ends_the_session_with_all_copies_of_its_cookie_and_no_other(server: Server) -> None:
+    link = tfserve(server.data_dir, "token", "link").stdout.strip()
+    headers = {"Accept": "text/html", "Origin": server.url}
+
+    def logged_in(browser: httpx.Client) -> dict[str, str]:
+        browser.get("/pages/login/")
+        form = {"username": "admin", "password": PASSWORD, "csrfmiddlewaretoken": browser.cookies["tfserve_csrf"]}
+        assert browser.post("/pages/login/", data=form).status_code == 302
+        return dict(browser.cookies)
+
+    with (
+        httpx.Client(base_url=server.url, headers=headers, timeout=60) as here,
+        httpx.Client(base_url=server.url, headers=headers, timeout=60) as there,
+    ):
+        here.get(link)
+        password = {"code": link.partition("code=")[2], "password": PASSWORD, "again": PASSWORD}
+        here.post("/pages/password/", data={**password, "csrfmiddlewaretoken": here.cookies["tfserve_csrf"]})
+        copy = "; ".join(f"{name}={value}" for name, value in logged_in(here).items())
+        logged_in(there)
+        copied = {"Cookie": copy, "Accept": "application/json"}
+        assert httpx.get(f"{server.url}/jobs/", headers=copied).status_code == 200
+        with httpx.stream("GET", f"{server.url}/pages/events", headers=copied, timeout=30) as events:
+            lines = events.iter_lines()
+            next(lines)
+            form = {"csrfmiddlewaretoken": here.cookies["tfserve_csrf"]}
+            assert here.post("/pages/logout/", data=form).headers["Location"] == "/pages/login/"
+            assert httpx.get(f"{server.url}/jobs/", headers=copied).status_code == 401
+            assert httpx.get(f"{server.url}/", headers={**copied, "Accept": "text/html"}).status_code == 401
+            with pytest.raises(httpx.RemoteProtocolError):
+                list(lines)
+        assert there.get("/").status_code == 200
+
+
 def test_a_new_password_ends_the_stream_of_an_open_page(server: Server) -> None:
     with httpx.Client(base_url=server.url, headers={"Accept": "text/html", "Origin": server.url}, timeout=60) as page:
 

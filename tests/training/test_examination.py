@@ -21,7 +21,7 @@ from tfserve.training.dataset import image_reading as images
 from tfserve.training.dataset.dataset_index import Findings
 from tfserve.training.dataset.examine import examine
 from tfserve.training.dataset.image_reading import Bad
-from tfserve.training.fit import weight_files
+from tfserve.training.fit import uploaded_weights
 from tfserve.training.recipes import parameters
 
 
@@ -148,7 +148,7 @@ def test_a_project_that_cannot_be_written_to_is_a_problem() -> None:
     [
         ("gone.h5", None, "does not exist"),
         ("text.h5", b"these are no weights", "not a weight file"),
-        ("cut.h5", weight_files.HDF5, "Is it truncated"),
+        ("cut.h5", uploaded_weights.HDF5, "Is it truncated"),
     ],
 )
 def test_weights_that_can_not_be_used_are_a_problem_at_once(

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from tfserve.errors import Invalid
-from tfserve.training.fit import lite_weights, pretrained, torch_file, weight_files
+from tfserve.training.fit import lite_weights, pretrained, torch_file, uploaded_weights, weight_files
 from tfserve.training.fit.pretrained import KNOWN
 
 SMALL = "MobileNetV3Small"
@@ -30,7 +30,7 @@ def real() -> bytes:
 
 
 def network_of(tmp_path: Path, data: bytes, *names: str) -> str:
-    return weight_files.network_of(weight_files.keep(tmp_path, data), names or list(KNOWN))
+    return weight_files.network_of(uploaded_weights.keep(tmp_path, data), names or list(KNOWN))
 
 
 def hdf5(count: int, **attributes: Any) -> bytes:

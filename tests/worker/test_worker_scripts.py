@@ -555,7 +555,7 @@ def test_an_interrupt_for_a_job_that_has_ended_touches_nobody(worker: WorkerProc
 def test_interrupts_that_race_with_the_end_of_jobs_never_hit_the_worker(worker: WorkerProcess) -> None:
     states = set()
     for n in range(200):
-        request = worker.start(f"for _ in range({n % 20} * 100): pass")
+        request = worker.start(f"for _ in range({(n % 20) ** 3 * 30}): pass")
         worker.interrupt()
         worker.interrupt()
         ended = worker.wait(request, ScriptEnded)

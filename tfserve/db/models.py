@@ -277,3 +277,13 @@ class User(AbstractBaseUser):
 
     USERNAME_FIELD = "username"
     objects = BaseUserManager()
+
+
+class EndedSession(models.Model):
+    """A log-in whose person has logged out, until its cookie would have expired."""
+
+    log_in_id = models.CharField(max_length=64, primary_key=True)
+    ended_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.log_in_id

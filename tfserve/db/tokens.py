@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from tfserve.access import secrets
 from tfserve.access.principals import ASSIGNABLE, Scope
-from tfserve.db.models import Token, User
+from tfserve.db.models import EndedSession, Token, User
 from tfserve.errors import Conflict, Invalid, NotFound, nearest
 from tfserve.ipc.messages import CreateToken, NewToken, TokenDigest, TokenInfo, TokenRule
 
@@ -98,6 +98,13 @@ def set_password(password_hash: str) -> str:
     """Sets the administrator's password and returns the user name."""
     User.objects.update_or_create(username=ADMINISTRATOR, defaults={"password": password_hash})
     return ADMINISTRATOR
+
+
+def end_session(log_in_id: str, lasts: timedelta) -> None:
+    """From now on, no copy of this log-in's cookie is accepted. Forgets those that have expired by themselves."""
+    now = timezone.now()
+    EndedSession.objects.filter(ended_at__lt=now - lasts).delete()
+    EndedSession.objects.get_or_create(log_in_id=log_in_id, defaults={"ended_at": now})
 
 
 # --- parts

@@ -9,8 +9,11 @@ import logging
 import secrets as random
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar
+
+from django.conf import settings
 
 from tfserve.access import secrets
 from tfserve.access.local_token import LOCAL, LOCAL_ID, begin
@@ -25,6 +28,7 @@ from tfserve.ipc.messages import (
     CheckPasswordLink,
     CreatePasswordLink,
     CreateToken,
+    EndSession,
     ListTokens,
     Message,
     NewToken,
@@ -92,6 +96,7 @@ class Access:
             CreatePasswordLink: self._create_link,
             CheckPasswordLink: self._check_link,
             SetPassword: self._set_password,
+            EndSession: self._end_session,
         }
 
     async def _create(self, request: CreateToken) -> NewToken:
@@ -142,6 +147,10 @@ class Access:
         except BaseException:
             self._link = link
             raise
+
+    async def _end_session(self, request: EndSession) -> None:
+        lasts = timedelta(seconds=settings.SESSION_COOKIE_AGE)
+        await self._journal.change(partial(tokens.end_session, request.log_in_id, lasts))
 
     # --- parts
 

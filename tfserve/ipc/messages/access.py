@@ -101,6 +101,12 @@ class CheckPasswordLink(Request[None]):
     code: str
 
 
+class EndSession(Request[None]):
+    """A person has logged out: no copy of the cookie of this log-in is accepted."""
+
+    log_in_id: str
+
+
 class SetPassword(Request[str]):
     """Sets the administrator's password with the code of a link. The response is the user name."""
 

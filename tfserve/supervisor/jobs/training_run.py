@@ -30,7 +30,7 @@ from tfserve.supervisor.processes.output import JobOutput
 from tfserve.supervisor.processes.worker import Worker
 from tfserve.training.atomic_files import is_disk_full
 from tfserve.training.dataset.project_folders import MODELS, results_folder
-from tfserve.training.fit import weight_files
+from tfserve.training.fit import uploaded_weights
 
 MAX_SKIPPED_SHOWN = 200
 WORK, FINDINGS = "work", "findings.json"
@@ -189,7 +189,7 @@ def done_message(ended: TrainingEnded) -> str:
 def with_kept_weights(request: StartTraining, folder: Path) -> StartTraining:
     """The request, with its uploaded weights in the task's folder. Raises `OutOfSpace`, `Unavailable`."""
     try:
-        file = weight_files.keep(folder, request.weights or b"")
+        file = uploaded_weights.keep(folder, request.weights or b"")
     except OSError as error:
         raise (OutOfSpace(cause=str(error)) if is_disk_full(error) else Unavailable(f"weights: {error}")) from error
     return msgspec.structs.replace(request, weights=None, parameters=request.parameters | {"weights": str(file)})

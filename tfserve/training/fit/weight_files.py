@@ -18,14 +18,13 @@ import numpy as np
 from tfserve.errors import Invalid
 from tfserve.training.fit import lite_weights
 from tfserve.training.fit.torch_file import MAGIC_BYTES
+from tfserve.training.fit.uploaded_weights import HDF5, OLD_SUFFIX, UPLOADED
 from tfserve.training.recipes.parameters import EFFICIENT_NET, LITE_NET, MOBILE_NET, SMALL_NET
 
-HDF5 = b"\x89HDF\r\n\x1a\n"
 COUNTS = {MOBILE_NET: 2_257_984, EFFICIENT_NET: 4_049_571, SMALL_NET: 939_120}
 """Numbers in the weights without the top."""
-NEW_SUFFIX, OLD_SUFFIX = ".weights.h5", ".h5"
+NEW_SUFFIX = ".weights.h5"
 """The attribute by which Keras distinguishes its two forms of HDF5 files."""
-UPLOADED = "weights"
 
 
 def network_of(file: Path, names: Sequence[str]) -> str:
@@ -45,13 +44,6 @@ def network_of(file: Path, names: Sequence[str]) -> str:
         f"weights: {file} is not a weight file: it has {file.stat().st_size} bytes and begins with {begin!r}."
         " Expected: Keras weights without the top in HDF5 (.h5), or a state dict of EfficientNet-Lite0 (.pth)."
     )
-
-
-def keep(folder: Path, data: bytes) -> Path:
-    """Writes an uploaded file into `folder`, without parsing it, which only workers do. Raises `OSError`."""
-    file = folder / (UPLOADED + (OLD_SUFFIX if data.startswith(HDF5) else ".pth"))
-    file.write_bytes(data)
-    return file
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from asgiref.sync import markcoroutinefunction
-from django.contrib.auth import authenticate, login, logout
+from django.contrib.auth import authenticate, logout
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
@@ -21,7 +21,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from tfserve.access.principals import ANONYMOUS, PRINCIPAL, Scope
 from tfserve.db.models import User
 from tfserve.errors import Forbidden, Overloaded
-from tfserve.ipc.messages import CheckPasswordLink, SetPassword
+from tfserve.ipc.messages import CheckPasswordLink, EndSession, SetPassword
 from tfserve.web.access.audit_log import OK
 from tfserve.web.access.authentication import DOCS
 from tfserve.web.access.lasting_requests import LASTING
@@ -29,7 +29,7 @@ from tfserve.web.access.password_checks import PasswordChecks
 from tfserve.web.database_reads import read, read_here
 from tfserve.web.http.responses import error_headers, status_of
 from tfserve.web.pages.middleware import error_page, keep_error, refused
-from tfserve.web.pages.sessions import principal_of
+from tfserve.web.pages.sessions import LOG_IN_ID, begin_session, principal_of
 
 Respond = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 
@@ -99,13 +99,17 @@ async def log_in(request: ASGIRequest) -> HttpResponseBase:
         return response
     if user is None:
         return await _form(request, next_path=next_path, problem="Wrong user name or password.", status=401)
-    await read(login, request, user, BACKEND)
+    await read(begin_session, request, user, BACKEND)
     request.scope["audit"].write("log_in", OK, who=name)
     return HttpResponseRedirect(next_path)
 
 
 @require_POST
-async def log_out(request: HttpRequest) -> HttpResponseBase:
+async def log_out(request: ASGIRequest) -> HttpResponseBase:
+    """First everywhere, then in this browser: a copy of the cookie must not be valid once the page says so."""
+    log_in_id = request.session.get(LOG_IN_ID)
+    if log_in_id is not None:
+        await request.scope["line"].ask(EndSession(log_in_id=log_in_id))
     await read(logout, request)
     return HttpResponseRedirect("/pages/login/")
 

@@ -1,14 +1,19 @@
-"""Sessions of people who have logged in. Their pages call the API, where a session counts like a token."""
+"""Sessions of people who have logged in. Their pages call the API, where a session counts like a token.
+
+A session is a signed cookie, so that a log-in writes nothing. A log-out does, because copies of the cookie may exist.
+"""
 
 from __future__ import annotations
 
 from http.cookies import CookieError, SimpleCookie
 from importlib import import_module
 from io import BytesIO
+from secrets import token_urlsafe
 from typing import Any
 
 from django.conf import settings
-from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY
+from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY, login
+from django.contrib.auth.base_user import AbstractBaseUser
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse
 from django.middleware.csrf import CsrfViewMiddleware
@@ -17,14 +22,21 @@ from starlette.types import Scope
 
 from tfserve.access.principals import Principal, expanded
 from tfserve.access.principals import Scope as AccessScope
-from tfserve.db.models import User
+from tfserve.db.models import EndedSession, User
 from tfserve.errors import Forbidden
 from tfserve.web.database_reads import read
+
+LOG_IN_ID = "log_in_id"
 
 
 class CsrfTokenMissing(Forbidden):
     """This request has the session of a person, but not the page's CSRF token: {reason} Load the page again. Programs \
 send a token instead: Authorization: Bearer <token>."""
+
+
+def begin_session(request: HttpRequest, user: AbstractBaseUser, backend: str) -> None:
+    login(request, user, backend)
+    request.session[LOG_IN_ID] = token_urlsafe(16)
 
 
 async def session_principal(scope: Scope) -> Principal | None:
@@ -45,6 +57,9 @@ def principal_of(request: HttpRequest) -> Principal | None:
     user = User.objects.filter(pk=request.session.get(SESSION_KEY, 0)).first()
     given = request.session.get(HASH_SESSION_KEY, "")
     if user is None or not constant_time_compare(given, user.get_session_auth_hash()):
+        return None
+    log_in_id = request.session.get(LOG_IN_ID)
+    if log_in_id is None or EndedSession.objects.filter(pk=log_in_id).exists():
         return None
     return Principal(user.username, f"user:{user.username}", expanded([AccessScope.ADMIN]))
 
