@@ -50,7 +50,7 @@ def _model_spec(model: Model, version: int, signature: str = "") -> v1.ModelSpec
 
 
 @dataclass(frozen=True)
-class Predict:
+class PredictMethod:
     """Tensors in, tensors out."""
 
     models: LiveModels
@@ -180,7 +180,7 @@ class Configuration:
 
 def services(context: Context) -> list[Service]:
     models = context.models
-    predict, examples, about = Predict(models), Examples(models), About(models)
+    predict, examples, about = PredictMethod(models), Examples(models), About(models)
     configuration = Configuration(context)
     return [
         Service(
