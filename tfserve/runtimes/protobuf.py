@@ -79,7 +79,7 @@ def entry(data: memoryview) -> tuple[str, memoryview]:
 
 
 def _after_run(data: memoryview, at: int, key: int) -> int:
-    """Where small fields with the same key as the one at a position end; the position itself if there are none.
+    """Where the small fields from a position on end that have the same key; the position itself if none has.
 
     Forests of decision trees have attributes with millions of them, for which a loop in Python would take minutes.
     """
