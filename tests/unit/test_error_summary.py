@@ -15,6 +15,15 @@ KERAS_2 = (
     'Exception encountered when calling layer "dense" (type Dense).\n\n'
     'Dimensions must be equal\n\nCall arguments received by layer "dense" (type Dense):\n  • inputs=x'
 )
+CONFIGURATION = (
+    "Error when deserializing class 'Conv1D' using config={'name': 'c', 'initializer': {'class_name': 'Zeros'}}.\n\n"
+    "Exception encountered: Unknown activation function: 'mish2'. Please register it."
+)
+CONFIGURATION_OF_MODEL = (
+    "<class 'keras.src.models.functional.Functional'> could not be deserialized properly. Please ensure that components"
+    f" are deserialized.\n\nconfig={{'module': 'keras'}}.\n\nException encountered: {CONFIGURATION}"
+)
+UNKNOWN_ACTIVATION = "Error when deserializing class 'Conv1D': Unknown activation function: 'mish2'. Please register it"
 OPENVINO = (
     "Exception from src/inference/src/cpp/core.cpp:90:\nException from src/frontends/common/src/frontend.cpp:54:\n"
     "Check 'false' failed at src/frontends/onnx/frontend.cpp:1:\nFrontEnd API failed with GeneralFailure:\n"
@@ -31,6 +40,8 @@ ONNX_RUNTIME = (
     [
         (KERAS_3, "Exception encountered when calling Dense.call(): Matrix size-incompatible: [1,3] by [2,4]"),
         (KERAS_2, 'Exception encountered when calling layer "dense" (type Dense): Dimensions must be equal'),
+        (CONFIGURATION, UNKNOWN_ACTIVATION),
+        (CONFIGURATION_OF_MODEL, UNKNOWN_ACTIVATION),
         ("Graph execution error:\n\nx is negative\n\t [[{{node a}}]] [Op:b]", "x is negative"),
         ("Graph execution error:\n\nDetected at node x defined at (most recent call last):\n"
          '  File "f.py", line 4, in <module>\n\nUnknown image file format.\n\t [[{{node x}}]]',

@@ -71,6 +71,12 @@ def test_python_code_is_refused_however_deep_it_is(tmp_path: Path, layer: Any) -
             assert "it has a Lambda layer, which contains Python code" in refusal(file)
 
 
+def test_a_lambda_whose_code_was_not_saved_is_named_with_its_layer(tmp_path: Path) -> None:
+    layer = {"class_name": "Conv1D", "config": {"name": "conv", "filters": 2, "activation": "<lambda>"}}
+    message = refusal(hdf5(tmp_path, {"class_name": "Sequential", "config": {"layers": [DENSE, layer]}}))
+    assert "its layer 'conv' has a Python lambda as activation, and the file does not contain its code" in message
+
+
 @pytest.mark.parametrize(
     ("layer", "words"),
     [

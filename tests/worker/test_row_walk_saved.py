@@ -67,12 +67,18 @@ def _example(feature: Any) -> Callable[[Any], Any]:
 
 
 _IMAGES = ([None, 6, 5, 3], tf.float32)
+_OPEN_IMAGES = ([None, None, None, 3], tf.float32)
 _TEXTS = ([None], tf.string)
 _TABLE = ([None, 4], tf.float32)
 APART: dict[str, tuple[Any, Callable[[Any], Any]]] = {
     "examples": (_TEXTS, _example(tf.io.FixedLenFeature([2], tf.float32))),
     "padded images": (_IMAGES, lambda x: tf.image.resize_with_pad(x, 8, 8)),
-    "open images": (([None, None, None, 3], tf.float32), lambda x: tf.image.resize_with_pad(x, 8, 8)),
+    "open images": (_OPEN_IMAGES, lambda x: tf.image.resize_with_pad(x, 8, 8)),
+    "images of their own size": (
+        _OPEN_IMAGES,
+        lambda x: tf.image.resize(tf.image.resize(x, (4, 4)), tf.shape(x)[1:3]),
+    ),
+    "enlarged images": (_OPEN_IMAGES, lambda x: tf.image.resize(x, [tf.shape(x)[1] * 2, 7])),
     "shifted images": (_IMAGES, lambda x: tf.roll(x, [1, 2], [1, 2])),
     "matrices": (_TABLE, lambda x: tf.linalg.diag_part(tf.linalg.diag(x))),
     "their diagonals": (_TABLE, lambda x: tf.linalg.set_diag(x[:, :, None] * x[:, None, :], x)),
@@ -83,6 +89,9 @@ MIXED: dict[str, tuple[Any, Callable[[Any], Any], str]] = {
     ),
     "sparse features": (
         _TEXTS, lambda x: tf.sparse.to_dense(_example(tf.io.VarLenFeature(tf.float32))(x)), "different lengths",
+    ),
+    "images as large as the batch": (
+        _OPEN_IMAGES, lambda x: tf.image.resize(x, tf.shape(x)[:2]), "depends on the batch",
     ),
     "shifted rows": (_TABLE, lambda x: tf.roll(x, 1, 0), "dimension of the rows"),
     "a diagonal across rows": (_TABLE, tf.linalg.diag_part, "dimension of the rows"),

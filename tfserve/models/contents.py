@@ -209,7 +209,10 @@ def _text(head: bytes, opened: BinaryIO, size: int) -> Found:
     if start.startswith(b"{"):
         return _json(head, opened, size)
     if start.startswith(b"[") and b'"weights"' in head:
-        return Foreign("the weights manifest of a TensorFlow.js model", "Give the path of its model.json.")
+        return Foreign(
+            "the weights manifest of a TensorFlow.js model",
+            "Give the path of its model.json. Without one, its computation is JavaScript code (as for face-api.js).",
+        )
     if re.match(rb"(node|library|versions|saved_model_schema_version|meta_graphs|graph_def)\s*[:{]", start):
         return Foreign(
             "a TensorFlow graph as text",

@@ -197,8 +197,13 @@ def _folder(folder: Path) -> Located:
         raise Invalid(f"{folder} is a folder of TF1 checkpoints. Give the path of one of them, such as {metas[-1]}.")
     if (found_js := _tfjs_model(folder)) is not None:
         return _file(found_js)
+    tfjs.check_not_old(folder)
     if (foreign := _foreign_part(folder)) is not None:
         raise Invalid(_refusal(foreign, contents.identify(foreign)))
+    if files := sorted(file for file in _entries(folder) if file.suffix.lower() in FILE_FORMATS and file.is_file()):
+        raise Invalid(
+            f"{folder} is not a model, but contains files of models. Give the path of one, such as {files[0]}."
+        )
     raise Invalid(f"{folder} contains no model: found neither saved_model.pb nor numbered versions. {KNOWN}")
 
 
@@ -247,6 +252,8 @@ def _file(file: Path) -> Located:
         )
     if file.suffix.lower() == ".echo":
         return Located(ECHO, file, _version(file.parent))
+    if file.name in tfjs.OLD:
+        tfjs.check_not_old(file.parent)
     found = contents.identify(file)
     if not isinstance(found, str):
         raise Invalid(_refusal(file, found))

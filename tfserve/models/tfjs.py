@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,25 @@ _TABLES = ("HashTable", "HashTableV2", "MutableHashTableV2", "LookupTableFind", 
 """Operations of lookup tables, which TensorFlow.js fills itself."""
 
 QUANTIZED_BYTES = {"uint8": 1, "uint16": 2, "float16": 2}
+
+
+OLD = ("tensorflowjs_model.pb", "weights_manifest.json")
+"""The graph and the manifest of a model in the format of TensorFlow.js before 1.0."""
+_COMBINE = (
+    "import json; from google.protobuf import json_format as j;"
+    " from tensorflow.core.framework.graph_pb2 import GraphDef;"
+    " json.dump({'modelTopology': j.MessageToDict(GraphDef.FromString(open('tensorflowjs_model.pb', 'rb').read())),"
+    " 'weightsManifest': json.load(open('weights_manifest.json')), 'format': 'graph-model'}, open('model.json', 'w'))"
+)
+
+
+def check_not_old(folder: Path) -> None:
+    """Raises `Invalid` with the command that converts it, if it contains a model of TensorFlow.js before 1.0."""
+    if all((folder / name).is_file() for name in OLD):
+        raise Invalid(
+            f"{folder} contains a model in the format of TensorFlow.js before 1.0 ({' and '.join(OLD)}), which no"
+            f' runtime can read. Convert it to a model.json: cd {shlex.quote(str(folder))} && python -c "{_COMBINE}"'
+        )
 
 
 class WeightQuantization(msgspec.Struct):

@@ -22,6 +22,8 @@ _PREFIX = re.compile(
 )
 _UNPRINTED = re.compile(r"\x1b\[[0-9;]*m|\s*<[^<>]* object at 0x[0-9a-f]+>")
 _IN_LAYER = re.compile(r"Exception encountered when calling .*")
+_IN_CONFIGURATION = "Exception encountered: "
+_DESERIALIZED = re.compile(r"(?:Error when deserializing class|<class)\s+'(?:[\w.]+\.)?(\w+)'")
 _CALL_ARGUMENTS = re.compile(r"(Call arguments|Arguments) received by .*")
 
 
@@ -30,7 +32,7 @@ def cause(error: BaseException | str, limit: int = LIMIT) -> str:
 
     Keras says in the first paragraph which layer failed, and why only in the next one: both are returned.
     """
-    text = _UNPRINTED.sub("", str(getattr(error, "message", None) or error)).strip()
+    text = _without_configuration(_UNPRINTED.sub("", str(getattr(error, "message", None) or error)).strip())
     paragraphs = [each for each in map(_explanation, re.split(r"\n\s*\n", text)) if each]
     layers = list(takewhile(_IN_LAYER.fullmatch, paragraphs))
     rest = [each for each in paragraphs[len(layers) :] if not _CALL_ARGUMENTS.match(each)]
@@ -39,6 +41,13 @@ def cause(error: BaseException | str, limit: int = LIMIT) -> str:
     else:
         found = next(iter(paragraphs), text.partition("\n")[0])
     return found[:limit].rstrip(" .:") or type(error).__name__
+
+
+def _without_configuration(text: str) -> str:
+    """If Keras can't build a layer of a file, its message has the whole configuration before the cause."""
+    before, _, why = text.rpartition(_IN_CONFIGURATION)
+    layers = _DESERIALIZED.findall(before)
+    return f"Error when deserializing class {layers[-1]!r}: {why}" if layers else text
 
 
 def named_cause(error: BaseException, limit: int = LIMIT) -> str:

@@ -23,6 +23,10 @@ HAS_CODE = (
     " Replace it with a built-in layer (Rescaling, keras.ops in a functional model), or export the"
     " model as a SavedModel with model.export(folder)."
 )
+LOST_LAMBDA = (
+    "its layer {layer!r} has a Python lambda as {key}, and the file does not contain its code. Use a built-in {key}, or"
+    " export the model as a SavedModel with model.export(folder), or model.save(folder) in Keras 2."
+)
 NOT_KERAS = "it is not a Keras model, or it was not completely saved or copied. Save or copy it again."
 WEIGHTS_ONLY = (
     "it contains weights but no model (save_weights writes such files). Build the model"
@@ -168,6 +172,8 @@ def _problems(model: Any) -> Iterator[str]:
             yield HAS_CODE
         yield from _problem_of_module(each, name)
         config = each.get("config")
+        if isinstance(config, dict) and (key := next((key for key in config if config[key] == "<lambda>"), None)):
+            yield LOST_LAMBDA.format(layer=config.get("name", name), key=key)
         if isinstance(config, dict) and isinstance(config.get(_VOCABULARY), str):
             yield _outside_file(name, config[_VOCABULARY])
         if name in _OPERATORS and isinstance(config, dict):

@@ -64,4 +64,4 @@ def _inputs(node: memoryview) -> set[bytes]:
 
 def _graphs(node: memoryview) -> list[memoryview]:
     attributes = list(protobuf.of(node, 5))
-    return [graph for each in attributes for number in (6, 11) for graph in protobuf.of(each, number)]
+    return [field.bytes for each in attributes for field in protobuf.chosen(each, {6, 11})]

@@ -186,10 +186,20 @@ def _check_width(name: str, array: Array) -> None:
 
 
 def _compiled(openvino: Any, model: Located, graph: Any, settings: Mapping[str, Any]) -> Any:
+    if _has_open_sizes(graph):
+        # OpenVINO compiles attention into one kernel. After a request for a sequence of one element, it uses the kernel
+        # for that length with longer ones too, and the results are wrong.
+        settings = {**settings, "SNIPPETS_MODE": "DISABLE"}
     try:
         return openvino.Core().compile_model(graph, "CPU", dict(settings))
     except Exception as error:
         raise Invalid(f"{model.path} can't be compiled by OpenVINO: {cause(error)}.") from error
+
+
+def _has_open_sizes(graph: Any) -> bool:
+    """Whether a tensor has any open size but its first one, which is the number of rows."""
+    shapes = [port.partial_shape for operation in graph.get_ops() for port in operation.outputs()]
+    return any(shape.rank.is_dynamic or any(size.is_dynamic for size in list(shape)[1:]) for shape in shapes)
 
 
 def _settings(precision: str) -> dict[str, Any]:

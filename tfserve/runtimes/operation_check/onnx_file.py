@@ -34,6 +34,8 @@ _UNSAFE = {
 _OWN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 _LOCATION = "location"
 _EXTERNAL = 13
+_PARTS = frozenset({5, 10, 6, 11, 22, 23})
+"""Tensors, graphs and sparse tensors of an attribute."""
 
 
 def of_file(file: Path) -> list[Finding]:
@@ -82,7 +84,7 @@ def _of_node(node: memoryview, file: Path, function: str) -> Iterator[Finding]:
 
 
 def _of_attribute(attribute: memoryview, file: Path, function: str) -> Iterator[Finding]:
-    for field in protobuf.fields(attribute):
+    for field in protobuf.chosen(attribute, _PARTS):
         if field.number in (5, 10):
             _check_tensor(field.bytes, file)
         elif field.number in (6, 11):

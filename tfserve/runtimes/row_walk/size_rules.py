@@ -28,7 +28,7 @@ def of_sizes(node: OperationInputs) -> State:
     rule = _RULES.get(node.type)
     found = rule(node) if rule is not None else None
     if found is not None:
-        return found
+        return SAME if is_same(found) else found
     if node.type in _PASSES or (node.type == "Cast" and _is_whole(node)):
         return node.states[0]
     return SAME if all(map(is_same, node.states)) else RowCount()
