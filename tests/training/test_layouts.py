@@ -350,6 +350,17 @@ def test_a_class_folder_in_two_normal_forms_is_one_class(tmp_path: Path) -> None
     assert counts(good(tmp_path / "p")) == {"Größe": 4, "klein": 4}
 
 
+def test_line_breaks_in_names_of_classes_are_blanks(tmp_path: Path) -> None:
+    """`display_names.txt` has a name on each line."""
+    files = pictures(tmp_path / "p" / "photos", 9)
+    names = ('"Granny\nSmith"', '"Pink\r\nLady"', "Red Delicious")
+    rows = "".join(f"{file.name},{names[number % 3]}\n" for number, file in enumerate(files))
+    (tmp_path / "p" / "labels.csv").write_text(f"file,label\n{rows}", encoding="utf-8")
+    class_folders(tmp_path / "q", ("Granny\nSmith", "Pink\r\nLady", "Red\x85Delicious"))
+    for project in ("p", "q"):
+        assert good(tmp_path / project).display == ["Granny Smith", "Pink Lady", "Red Delicious"]
+
+
 def test_labels_info_may_use_the_names_as_they_are_written(tmp_path: Path) -> None:
     class_folders(tmp_path / "p" / "images", ("猫", "C++", "C#", "Hund"), 2)
     info = tmp_path / "p" / "labels_info.txt"

@@ -345,9 +345,9 @@ class Clock:
                 continue
             yield each.key, each.work / (each.seconds * each.cores)
             yield f"cores, {each.key}", max(each.work / each.took, self._cores(name) * SLOWLY)
-        known = [each for each in self._stages.values() if each.work and each.took and each.is_expected]
-        if could := sum(each.cores * (each.took or 0.0) for each in known):
-            share = sum(each.work or 0.0 for each in known) / could
+        ran = [each for each in self._stages.values() if each.work and each.took and each.is_expected]
+        if could := sum(each.cores * (each.took or 0.0) for each in ran):
+            share = sum(each.work or 0.0 for each in ran) / could
             yield BUSY, min(max(share, self._kept.get(BUSY, 1.0) * SLOWLY), 1.0)
         if (whole := self._whole) is not None:
             work = sum(each.work or 0.0 for name, each in self._stages.items() if name != START)
