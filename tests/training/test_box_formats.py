@@ -314,6 +314,7 @@ def test_names_of_classes_are_found_in_every_usual_file(tmp_path: Path, names: d
     [
         (LINE + " 0.93", "ignored as a confidence"),
         ("0.0" + LINE[1:], ""),
+        (LINE.replace(".", ","), ""),
         (f"0 {10 / 60} {5 / 40} {30 / 60} {5 / 40} {30 / 60} {15 / 40} {10 / 60} {15 / 40}", ""),
         (LINE + "\n\n" + LINE, "boxes are duplicates"),
     ],
@@ -388,6 +389,13 @@ def test_pascal_voc_is_read(tmp_path: Path, images: str, files: str) -> None:
         voc_file(project / files.format(number), f"{number}.jpg" if number else "renamed since.jpg")
     result = good(project)
     assert list(objects(result).values()) == [[("Cup", CORNERS)]] * 6
+
+
+def test_corners_in_xml_may_have_a_decimal_comma(tmp_path: Path) -> None:
+    for number in range(6):
+        draw(tmp_path / "p", f"{number}.jpg")
+        voc_file(tmp_path / "p" / f"{number}.xml", f"{number}.jpg", corner="<xmin>11,0</xmin><ymin>6,000</ymin>")
+    assert list(objects(good(tmp_path / "p")).values()) == [[("Cup", CORNERS)]] * 6
 
 
 def test_pascal_voc_keeps_its_split_and_leaves_difficult_objects_out(tmp_path: Path) -> None:

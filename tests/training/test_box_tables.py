@@ -35,6 +35,8 @@ def table(project: Path, *lines: str, name: str = "boxes.csv", names: list[str] 
         ("file,label,x_center,y_center,width,height", "{image},Cup,20,10,20,10"),
         ("image_id,width,height,bbox,category", '{image},60,40,"[10.0, 5.0, 20.0, 10.0]",Cup'),
         ("ImageID,Source,LabelName,XMin,XMax,YMin,YMax", "{image},x,Cup,0.166666667,0.5,0.125,0.375"),
+        ("image;xmin;ymin;xmax;ymax;label", "{image};10,0;5,000;30;15,0;Cup"),
+        ("image\tlabel\txcenter\tycenter\twidth\theight", "{image}\tCup\t0,333333333\t0,25\t3,33333333E-1\t0,25"),
     ],
 )
 def test_columns_are_recognised_by_their_names(tmp_path: Path, header: str, row: str) -> None:
@@ -43,6 +45,11 @@ def test_columns_are_recognised_by_their_names(tmp_path: Path, header: str, row:
     assert result.display == ["Cup"]
     assert all(boxes == [CUP] for boxes in objects(result).values())
     assert len(result.images) == len(NAMES)
+
+
+def test_commas_that_may_separate_thousands_are_no_numbers(tmp_path: Path) -> None:
+    project = table(tmp_path / "p", "image;xmin;ymin;xmax;ymax;label", "{image};1,001;5;1,030;15;Cup")
+    only(found(project).problems, "12 rows without four finite numbers", "1,001, 5, 1,030, 15")
 
 
 def test_a_table_of_retinanet_has_no_header_and_rows_without_a_box(tmp_path: Path) -> None:

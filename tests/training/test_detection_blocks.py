@@ -10,7 +10,9 @@ from tfserve.tensors.specs import Array
 from tfserve.training.export import detection_exports
 from tfserve.training.fit import detection_batches, detector
 from tfserve.training.fit.augment import Augment, move
+from tfserve.training.fit.checkpoints import State
 from tfserve.training.fit.detection_loss import CROWD, PADDING, DetectionLoss, giou
+from tfserve.training.recipes.detection import trained_further
 from tfserve.training.report.detection_metrics import iou
 
 SIZE = (64, 64)
@@ -153,3 +155,10 @@ def test_exports_agree_when_both_have_the_same_boxes() -> None:
     same, _ = detection_exports.compare([rows], [other])
     assert same == 0.5
     assert detection_exports.compare([np.zeros((0, 6))], [rows])[0] == 0.0
+
+
+def test_the_note_about_the_training_on_all_images_counts_the_epochs_that_took_place() -> None:
+    state = State(fingerprint="", epochs=4, epoch=1)
+    assert trained_further(120, state).endswith("on all 120 images, for only 1 of 4 epochs.")
+    state.epoch = 4
+    assert trained_further(120, state).endswith("on all 120 images, for 4 epochs.")

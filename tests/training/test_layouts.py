@@ -298,6 +298,35 @@ def test_copies_that_roboflow_made_of_one_image_are_a_group(tmp_path: Path) -> N
     assert groups[2:] == ["", ""]
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("16x16/open.png", "48x48/open.png", "256x256/open.png"), ("open.png", "open@2x.png", "open@3x.png"),
+        ("open_007-150x150.png", "open_007-1024x576.png", "open_007.png"),
+        ("16px open.png", "32px open.png", "open.png"),
+    ],
+)  # fmt: skip
+def test_versions_of_an_image_in_several_sizes_are_a_group(tmp_path: Path, names: tuple[str, ...]) -> None:
+    others = ("close/1.png", "close/2.png", "open2.png", "open 3.png", "open4x4.png")
+    for file, made in zip((*names, *others), pictures(tmp_path / "made", len(names) + len(others)), strict=True):
+        (tmp_path / "p/images/cat" / file).parent.mkdir(parents=True, exist_ok=True)
+        made.rename(tmp_path / "p/images/cat" / file)
+    class_folders(tmp_path / "p" / "images", ("dog",), 2)
+    found = good(tmp_path / "p")
+    group = {image.path.removeprefix("images/cat/"): image.group for image in found.images}
+    assert len({group[name] for name in names}) == 1
+    assert "" not in {group[name] for name in names}
+    assert {each for name, each in group.items() if name not in names} == {""}
+    only(found.remarks, "differ only in a size")
+
+
+def test_positions_in_names_are_no_sizes(tmp_path: Path) -> None:
+    class_folders(tmp_path / "p" / "images", ("cat", "dog"), 20)
+    for number, path in enumerate(sorted((tmp_path / "p" / "images" / "cat").iterdir())):
+        path.rename(path.with_name(f"tile_{10 + number // 5}x{10 + number % 5}.png"))
+    assert {image.group for image in good(tmp_path / "p").images} == {""}
+
+
 # --- labels in any script
 
 
@@ -319,6 +348,17 @@ def test_a_class_folder_in_two_normal_forms_is_one_class(tmp_path: Path) -> None
     class_folders(tmp_path / "p" / "train", (unicodedata.normalize("NFC", "Größe"), "klein"), 2)
     class_folders(tmp_path / "p" / "val", (unicodedata.normalize("NFD", "Größe"), "klein"), 2)
     assert counts(good(tmp_path / "p")) == {"Größe": 4, "klein": 4}
+
+
+def test_line_breaks_in_names_of_classes_are_blanks(tmp_path: Path) -> None:
+    """`display_names.txt` has a name on each line."""
+    files = pictures(tmp_path / "p" / "photos", 9)
+    names = ('"Granny\nSmith"', '"Pink\r\nLady"', "Red Delicious")
+    rows = "".join(f"{file.name},{names[number % 3]}\n" for number, file in enumerate(files))
+    (tmp_path / "p" / "labels.csv").write_text(f"file,label\n{rows}", encoding="utf-8")
+    class_folders(tmp_path / "q", ("Granny\nSmith", "Pink\r\nLady", "Red\x85Delicious"))
+    for project in ("p", "q"):
+        assert good(tmp_path / project).display == ["Granny Smith", "Pink Lady", "Red Delicious"]
 
 
 def test_labels_info_may_use_the_names_as_they_are_written(tmp_path: Path) -> None:

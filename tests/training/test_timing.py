@@ -93,6 +93,31 @@ def test_what_stages_take_here_is_learnt_whatever_else_ran(tmp_path: Path) -> No
     assert third.time_left() == pytest.approx(40)
 
 
+def test_on_a_machine_that_is_always_busy_new_stages_take_longer_too(tmp_path: Path) -> None:
+    file = tmp_path / "times.json"
+    _run_reads(file, 20, wall=90, cores=0.5)
+    assert _time_left_of_something_new(file, wall=90, cores=0.5) == pytest.approx(180, rel=0.2)
+    _run_reads(file, 8, wall=30, cores=1.5)  # it is quiet now
+    assert _time_left_of_something_new(file, wall=30, cores=1.5) == pytest.approx(60, rel=0.2)
+
+
+def _run_reads(file: Path, count: int, *, wall: float, cores: float) -> None:
+    for _ in range(count):
+        clock = Timed(file)
+        clock.expect("read", 30)
+        clock.works("read", wall, cores)
+        clock.keep()
+
+
+def _time_left_of_something_new(file: Path, *, wall: float, cores: float) -> float:
+    """Expected to take 60 seconds on a quiet machine."""
+    clock = Timed(file)
+    clock.expect("read", 30)
+    clock.expect("train", 60)
+    clock.works("read", wall, cores)
+    return clock.time_left()
+
+
 def test_a_stage_that_never_came_counts_less_in_the_next_run(tmp_path: Path) -> None:
     file = tmp_path / "times.json"
     for expected in (50, 25, 12.5):

@@ -32,7 +32,7 @@ def mask(project: Path, found_mask: str) -> np.ndarray:
 
 
 def test_outlines_become_masks(tmp_path: Path) -> None:
-    project = yolo(tmp_path / "p", f"0 {SQUARE}", f"1 {CORNER}")
+    project = yolo(tmp_path / "p", f"0 {SQUARE}", f"1 {CORNER.replace('.', ',')}")
     (project / "labels" / "5.txt").unlink()
     found = good(project, "segmentation")
     assert found.layout == "YOLO text files with outlines: 6 images"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -46,6 +47,7 @@ OTHER_SUFFIXES = (
 )  # fmt: skip
 """Suffixes of files that are not used as images, such as raw camera data, regardless of their content."""
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _CHUNK = 256
 
 T = TypeVar("T")
@@ -312,8 +314,12 @@ def words(text: str) -> frozenset[str]:
 
 
 def same_form(name: str) -> str:
-    """The name in the normal form in which names are compared: macOS writes é as two characters, others as one."""
-    return unicodedata.normalize("NFC", name)
+    """The name in the form in which names are compared and shown.
+
+    macOS writes é as two characters, others as one. Line breaks, as spreadsheets have them in cells, become blanks:
+    lists of classes have a name on each line.
+    """
+    return _CONTROL.sub(" ", unicodedata.normalize("NFC", name))
 
 
 def sentence(what: str, where: Sequence[str]) -> list[str]:

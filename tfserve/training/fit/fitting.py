@@ -48,6 +48,7 @@ def fit(
             training, validation_data=selection, epochs=state.epochs, initial_epoch=state.epoch,
             shuffle=False, verbose=0, callbacks=[watch], class_weight=class_weight,
         )  # fmt: skip
+    name = name or stage.name
     if watch.ends_early and state.epoch < state.epochs:
         print(f"{name}: ended early, after {state.epoch} of {state.epochs} epochs", flush=True)
     elif stage.is_over and state.epoch < state.epochs:

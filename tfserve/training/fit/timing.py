@@ -26,6 +26,10 @@ from tfserve.training.progress import COMPLETE, Reporter
 FIRST, LAST = 1.0, 98.0
 """Progress at the beginning of the first stage and at the end of the last."""
 SPEED = "speed"
+BUSY = "share of the expected cores"
+"""For stages that never ran here: on a machine that is always busy, the known stages are expected to get few cores."""
+SLOWLY = 0.8
+"""What is kept of the cores falls to this share in a run at most: others may have been busy for once."""
 PRIOR_S = 10.0
 """What is known of the machine from earlier runs counts as much as this many seconds of this run."""
 OWN_PACE_FROM = 0.1
@@ -333,14 +337,18 @@ class Clock:
 
     def _cores(self, name: str) -> float:
         each = self._stages[name]
-        return max(0.2, self._kept.get(f"cores, {each.key}", each.cores))
+        return max(0.2, self._kept.get(f"cores, {each.key}", each.cores * self._kept.get(BUSY, 1.0)))
 
     def _learnt(self) -> Iterator[tuple[str, float]]:
         for name, each in self._stages.items():
             if each.work is None or each.took is None or each.took < SHORTEST_TO_LEARN_S or each.was_cut:
                 continue
             yield each.key, each.work / (each.seconds * each.cores)
-            yield f"cores, {each.key}", max(each.work / each.took, self._cores(name) * 0.8)
+            yield f"cores, {each.key}", max(each.work / each.took, self._cores(name) * SLOWLY)
+        ran = [each for each in self._stages.values() if each.work and each.took and each.is_expected]
+        if could := sum(each.cores * (each.took or 0.0) for each in ran):
+            share = sum(each.work or 0.0 for each in ran) / could
+            yield BUSY, min(max(share, self._kept.get(BUSY, 1.0) * SLOWLY), 1.0)
         if (whole := self._whole) is not None:
             work = sum(each.work or 0.0 for name, each in self._stages.items() if name != START)
             yield whole.key, work / (whole.seconds * whole.cores)

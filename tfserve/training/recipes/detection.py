@@ -253,16 +253,13 @@ def _learn_from_all(
 ) -> bool:
     """Whether the model has learnt from all images: if that did not harm it on those that it knows by now."""
     before = model.get_weights()
-    _fit(run, model, data, parts, phase)
+    state = _fit(run, model, data, parts, phase)
     found = [run.findings.images[index] for index in parts.held_out]
     after = detection_metrics.evaluate(
         list(map(truth_of, found)), predicted(network, data.pictures, found, parts.held_out), run.findings.labels
     )["map50"]
     if after >= honest - HARM:
-        run.note(
-            f"After measuring, the model was trained further on all {len(parts.every)} images, for"
-            f" {phase.epochs} epochs."
-        )
+        run.note(trained_further(len(parts.every), state))
         return True
     model.set_weights(before)
     run.note(
@@ -270,6 +267,12 @@ def _learn_from_all(
         f" {honest:.3f} before), so the earlier model is delivered."
     )
     return False
+
+
+def trained_further(images: int, state: State) -> str:
+    """The note about the training on all images, which a budget or a person may have ended."""
+    epochs = f"{state.epochs}" if state.epoch >= state.epochs else f"only {state.epoch} of {state.epochs}"
+    return f"After measuring, the model was trained further on all {images} images, for {epochs} epochs."
 
 
 def _draw(

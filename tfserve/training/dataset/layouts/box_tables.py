@@ -6,7 +6,6 @@ height`), or one cell `[x, y, width, height]` (`bbox`). A row with an image and 
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from tfserve.training.dataset import number_text
 from tfserve.training.dataset.box_files import Annotations, Marked, RawBox, Sides, size_of
 from tfserve.training.dataset.layouts import class_codes, json_boxes, json_records, table_text, tables
 from tfserve.training.dataset.layouts.image_index import ImageIndex
@@ -69,7 +69,7 @@ def read(search: Search, index: ImageIndex) -> Annotations | None:
         is_json = path.suffix.lower() in json_records.SUFFIXES
         text = TableText(json_boxes.rows(path)) if is_json else table_text.read(path)
         above = table_text.titles(text.rows)
-        cells = text.rows[above:]
+        cells = number_text.with_points(text.rows[above:])
         if cells and (columns := _columns(cells, index, path)):
             paths.append(path)
             splits += [search.name(path)] if columns.split >= 0 else []
@@ -148,7 +148,7 @@ class _Table:
         return self._index.numbered(name) if file is None and self._by_number else file
 
     def _size(self, row: Sequence[str]) -> tuple[int, int] | None:
-        width, height = (_number(_cell(row, column)) for column in self._columns.size)
+        width, height = (number_text.finite(_cell(row, column)) for column in self._columns.size)
         return size_of(width, height)
 
     def _part(self, row: Sequence[str], file: Path) -> str:
@@ -177,7 +177,7 @@ def _has_unnamed_boxes(cells: Sequence[Sequence[str]], index: ImageIndex, path: 
     """Whether a table without a header names images next to at least four numbers."""
     header = [cell.strip() for cell in cells[0]]
     file, has_header = tables.file_column(header, [list(row) for row in cells], index, path.parent)
-    return file >= 0 and not has_header and sum(_number(cell) is not None for cell in header) >= 4
+    return file >= 0 and not has_header and sum(number_text.finite(cell) is not None for cell in header) >= 4
 
 
 def _named_columns(header: Sequence[str], file: int) -> _Columns | None:
@@ -230,7 +230,7 @@ def _filled(row: Sequence[str]) -> int:
 
 def _may_be_class(cell: str) -> bool:
     """Not if it is a fraction, such as a score."""
-    return bool(cell) and (_number(cell) is None or cell.isdigit())
+    return bool(cell) and (number_text.finite(cell) is None or cell.isdigit())
 
 
 def _are_shares(boxes: Sequence[Sides]) -> bool:
@@ -258,19 +258,10 @@ def _cell(row: Sequence[str], column: int) -> str:
     return row[column].strip() if 0 <= column < len(row) else ""
 
 
-def _number(cell: str) -> float | None:
-    """A finite number."""
-    try:
-        number = float(cell)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
-
-
 def _numbers(given: Sequence[str]) -> Sides | None:
     """Four finite numbers, from as many cells or from one such as `[1, 2, 3, 4]`."""
     texts = re.split(r"[\s,;]+", given[0].strip("[](){} ")) if len(given) == 1 else given
-    numbers = [number for text in texts if (number := _number(text)) is not None]
+    numbers = [number for text in texts if (number := number_text.finite(text)) is not None]
     if len(numbers) != 4 or len(texts) != 4:
         return None
     return numbers[0], numbers[1], numbers[2], numbers[3]

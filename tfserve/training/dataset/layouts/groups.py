@@ -7,15 +7,21 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 
-from tfserve.training.dataset.search import Search
+from tfserve.training.dataset.search import Search, sentence
 
 MAX_PATTERN = 500
 TIME_S = 20.0
 ROBOFLOW = r"([^/]+)\.rf\.[0-9a-f]{8,}\.\w+$"
 """Roboflow's copies of one image have its name and a digest of their own."""
+
+MAX_VERSIONS = 16
+"""If more paths are the same without sizes, these are rather positions or counts."""
+_SIZE = re.compile(r"[ _.-]*(?<!\d)(?:\d{2,4} ?[x×] ?\d{2,4}|\d{2,4} ?px|@\dx)(?![^\W_])[ _-]*")
+"""As in `48x48/open.png`, `open-48x48.png`, `open@2x.png` and `32px_open.png`."""
 
 _MATCH = """
 import json, re, sys
@@ -36,6 +42,7 @@ def apply(search: Search, groups: str, columns: Sequence[str]) -> None:
         pass  # from a column
     elif groups == "auto":
         _apply_pattern(search, ROBOFLOW)
+        _join_versions(search)
     elif groups in columns:
         search.problems.append(f"groups: the column {groups!r} is empty for all images.")
     elif problem := _problem(groups):
@@ -83,6 +90,29 @@ def _searched(search: Search, pattern: str, names: Sequence[str]) -> list[str | 
         search.problems.append(f"groups: the pattern {pattern[:100]!r} takes too long. Use a simpler one.")
         return [""] * len(names)
     return msgspec.json.decode(done.stdout, type=list[str | None])
+
+
+def _join_versions(search: Search) -> None:
+    """Images whose paths differ only in a size, such as icons and thumbnails, are versions of one image."""
+    found: dict[tuple[int, str], list[int]] = {}
+    for index, image in enumerate(search.images):
+        if not image.group:
+            found.setdefault((image.label, _without_sizes(image.path)), []).append(index)
+    groups = [image.group for image in search.images]
+    versions = [indices for indices in found.values() if 1 < len(indices) <= MAX_VERSIONS]
+    for indices in versions:
+        for index in indices:
+            groups[index] = search.images[indices[0]].path
+    if versions:
+        _set(search, groups)
+    search.remarks += sentence(
+        "Images whose paths differ only in a size are taken for versions of one",
+        [" and ".join(search.images[index].path for index in indices[:2]) for indices in versions],
+    )
+
+
+def _without_sizes(path: str) -> str:
+    return _SIZE.sub("", str(Path(path).with_suffix("")).casefold())
 
 
 def _set(search: Search, groups: Sequence[str]) -> None:

@@ -6,13 +6,12 @@ neither in training nor in measuring, as in VOC's own metric.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from tfserve.training.dataset import text_reading
+from tfserve.training.dataset import number_text, text_reading
 from tfserve.training.dataset.box_files import Annotations, Marked, RawBox, size_of
 from tfserve.training.dataset.layouts.image_index import ImageIndex
 from tfserve.training.dataset.layouts.parts import part_of, part_of_path
@@ -40,7 +39,7 @@ def read(search: Search, images: Sequence[Path], index: ImageIndex) -> Annotatio
             found.add_wrong("XML files of an image that already has one", search.name(file))
         else:
             part = part_of_path(image.relative_to(search.root)) or parts.get(file.stem, "")
-            size = size_of(_number(root, "size/width"), _number(root, "size/height"))
+            size = size_of(*(number_text.finite(root.findtext(f"size/{side}") or "") for side in ("width", "height")))
             marked[image] = Marked(image, size=size, part=part)
             _add_boxes(root, search.name(file), marked[image], found)
     if not marked and not found.missing and not found.wrong:
@@ -77,7 +76,8 @@ def _add_boxes(root: Any, name: str, marked: Marked, found: Annotations) -> None
     for number, entry in enumerate(root.iterfind("object"), start=1):
         where = f"{name}, object {number}"
         label = same_form((entry.findtext("name") or "").strip())
-        sides = [_number(entry, f"bndbox/{side}") for side in SIDES]
+        texts = number_text.with_points([[entry.findtext(f"bndbox/{side}") or "" for side in SIDES]])[0]
+        sides = [number_text.finite(text) for text in texts]
         if not label:
             found.add_wrong("objects without a name", where)
         elif any(side is None for side in sides):
@@ -87,14 +87,6 @@ def _add_boxes(root: Any, name: str, marked: Marked, found: Annotations) -> None
             x, y = left - FIRST_PIXEL, top - FIRST_PIXEL
             is_difficult = (entry.findtext("difficult") or "").strip().lower() in ("1", "true")
             marked.boxes.append(RawBox(label, (x, y, right - x, bottom - y), where, is_difficult))
-
-
-def _number(element: Any, path: str) -> float | None:
-    try:
-        value = float(element.findtext(path) or "")
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
 
 
 def _parts(search: Search) -> dict[str, str]:

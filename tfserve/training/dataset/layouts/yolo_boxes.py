@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from tfserve.training.dataset import text_reading
+from tfserve.training.dataset import number_text, text_reading
 from tfserve.training.dataset.box_files import Annotations, Marked, RawBox, around
 from tfserve.training.dataset.labels import MAX_DIGITS
 from tfserve.training.dataset.layouts import yolo_names
@@ -125,7 +125,7 @@ class _Reader:
 def _box(line: str, keypoints: int) -> tuple[int, tuple[float, float, float, float], bool] | str:
     """Class, sides, and whether there was a confidence; or what is wrong with the line."""
     try:
-        values = [float(word) for word in line.split()]
+        values = [float(word) for word in number_text.with_points([line.split()])[0]]
     except ValueError:
         return WRONG_LINE
     if len(values) <= CORNERS or not all(map(math.isfinite, values)) or not is_class(values[0]):

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tfserve.training.dataset import text_reading
+from tfserve.training.dataset import number_text, text_reading
 from tfserve.training.dataset.layouts import upright, yolo_boxes, yolo_names
 from tfserve.training.dataset.layouts.image_index import ImageIndex
 from tfserve.training.dataset.layouts.parts import part_of_path
@@ -107,7 +107,7 @@ def _in_pixels(points: list[tuple[float, float]], annotated: Annotated) -> list[
 def _numbers(line: str) -> list[float] | None:
     """Of a box, with a confidence or not, or of an outline; None for others."""
     try:
-        numbers = [float(word) for word in line.split()]
+        numbers = [float(word) for word in number_text.with_points([line.split()])[0]]
     except ValueError:
         return None
     count = len(numbers) - 1
