@@ -45,10 +45,13 @@ _ERROR: Schema = {
         " In v1, v2 and the training API, `error` is the message."
     ),
     "required": ["error"],
+    "additionalProperties": True,
     "properties": {
         "error": {"anyOf": [{"$ref": REF.format(name=Failure.__name__)}, {"type": "string"}]},
         "request_result": {"type": "boolean", "description": "false"},
         "result": {"type": "string"},
+        "field": {"type": "string", "description": "training API: the field of the request that is wrong"},
+        "taskId": {"type": "string"},
         "warnings": {"$ref": REF.format(name=WARNINGS)},
     },
 }
