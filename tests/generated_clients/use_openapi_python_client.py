@@ -14,10 +14,10 @@ from generated.api.v1 import predict_v1_model
 from generated.api.workspaces import create_workspace, destroy_workspace
 from generated.models import (
     CreateTask,
+    CreateTaskParameters,
     CreateWorkspace,
     Deploy,
     DestroyWorkspace,
-    NewTaskParameters,
     PredictRequest,
     PredictV1ModelFilesBody,
     PushJob,
@@ -36,7 +36,7 @@ def checked(response):
     return response
 
 
-parameters = NewTaskParameters.from_dict(
+parameters = CreateTaskParameters.from_dict(
     {"epochs": 1, "exports": "saved_model", "backbone": "compact", "effort": "fast"}
 )
 new = CreateTask(user_id="u", project_id="p", project_dir=project, train_type="classification", parameters=parameters)
