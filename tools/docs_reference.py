@@ -124,7 +124,7 @@ def _operation(document: Json, path: str, verb: str) -> str:
     if operation.get("description"):
         parts.append(_sentence(operation["description"]))
     if operation.get("parameters"):
-        rows = map(_request_parameter, operation["parameters"])
+        rows = [_request_parameter(_referenced(document, each)) for each in operation["parameters"]]
         parts.append(table(["parameter", "in", "type", "meaning"], rows))
     parts += _body(document, operation)
     parts.append(_responses(document, operation))
@@ -133,6 +133,12 @@ def _operation(document: Json, path: str, verb: str) -> str:
 
 def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + "." * (not text.endswith("."))
+
+
+def _referenced(document: Json, parameter: Json) -> Json:
+    """A parameter, also if it is shared by several operations."""
+    reference = parameter.get("$ref")
+    return document["components"]["parameters"][reference.rpartition("/")[2]] if reference else parameter
 
 
 def _request_parameter(parameter: Json) -> list[str]:

@@ -254,6 +254,23 @@ def test_wrong_input_is_explained(tfserve: Run, workspace: str, small: Path) -> 
     assert "is not an address" in tfserve("models", "--server", "http://a:b", code=2).errors
 
 
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (("push", "missing.py", "-w", "typo"), 2),
+        (("run", "missing.py", "-w", "typo"), 2),
+        (("run", "/etc/missing.py", "-w", "typo", "--on-server"), 1),
+        (("deploy", "typo", "/etc/missing.onnx"), 1),
+    ],
+    ids=["push", "run", "run on server", "deploy"],
+)
+def test_a_refused_command_leaves_no_workspace(
+    tfserve: Run, server: Server, command: tuple[str, ...], code: int
+) -> None:
+    assert "created workspace" not in tfserve(*command, code=code).errors
+    assert "typo" not in server.call("/get_workspace/")
+
+
 def test_a_folder_of_images_becomes_a_table_that_is_continued(
     tfserve: Run, workspace: str, small: Path, tmp_path: Path
 ) -> None:

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
 
 from tests.acceptance.conftest import Server
 from tests.console.conftest import GONE, OpenPage, assert_accessible, is_too_wide
@@ -39,6 +39,16 @@ def test_every_page_is_accessible(server: Server, workspace: str, open_page: Ope
         expect(page.get_by_role("navigation", name="Sections").locator("[aria-current]")).to_have_count(1)
         assert_accessible(page)
         assert not is_too_wide(page), path
+
+
+def test_without_javascript_a_page_says_what_it_does_not_do(server: Server, workspace: str, chromium: Browser) -> None:
+    context = chromium.new_context(java_script_enabled=False)
+    page = context.new_page()
+    for path in ("/", f"/pages/workspaces/{workspace}/"):
+        page.goto(server.url + path)
+        expect(page.locator("noscript .hint").first).to_be_visible()  # the search for texts skips noscript
+        expect(page.locator("#connection")).to_be_hidden()
+    context.close()
 
 
 def test_the_overview_shows_first_what_matters(server: Server, workspace: str, open_page: OpenPage) -> None:

@@ -96,6 +96,26 @@ def test_only_predictions_are_published(predictions_only: httpx.Client) -> None:
         assert "nginx" in response.text
 
 
+def test_no_location_loses_the_headers_of_the_site(predictions_only: httpx.Client) -> None:
+    """nginx drops all headers of the site where a location sets one. Clients could then make up their address."""
+    response = predictions_only.post("/v1/models/none:predict", json={"instances": [1]}, headers={"X-Request-Id": "x"})
+    assert re.fullmatch(r"[0-9a-f]{32}", response.headers["X-Request-Id"])
+
+
+def test_a_site_on_another_port_names_it(server: Server, tmp_path: Path) -> None:
+    site = CONFIGURATIONS["tfserve.conf"].replace("Host $host;", "Host $host:$server_port;")
+    for client in proxied(site, server, tmp_path):
+        origin = f"http://{NAME}:{client.base_url.port}"
+        assert client.get("/openapi.json").json()["servers"][0]["url"] == origin
+        assert client.post("/get_workspace/", json={}, headers={"Origin": origin}).status_code == 200
+
+
+def test_the_apis_work_under_a_path(server: Server, tmp_path: Path) -> None:
+    site = CONFIGURATIONS["tfserve.conf"].replace("location / {", CONFIGURATIONS["path.conf"] + "location /none/ {")
+    for client in proxied(site, server, tmp_path):
+        assert client.get("/models/v1/models").json() == {"models": []}
+
+
 def test_the_configuration_for_grpc_is_valid(tmp_path: Path) -> None:
     site = without_tls(CONFIGURATIONS["grpc.conf"], listen=free_port(), port="0")
     (tmp_path / "nginx.conf").write_text(AROUND.format(folder=tmp_path, site=site))

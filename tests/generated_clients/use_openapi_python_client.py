@@ -13,11 +13,11 @@ from generated.api.training import get_task, read_task_output, start_task
 from generated.api.v1 import predict_v1_model
 from generated.api.workspaces import create_workspace, destroy_workspace
 from generated.models import (
+    CreateTask,
+    CreateTaskParameters,
     CreateWorkspace,
     Deploy,
     DestroyWorkspace,
-    NewTask,
-    NewTaskParameters,
     PredictRequest,
     PredictV1ModelFilesBody,
     PushJob,
@@ -36,10 +36,10 @@ def checked(response):
     return response
 
 
-parameters = NewTaskParameters.from_dict(
+parameters = CreateTaskParameters.from_dict(
     {"epochs": 1, "exports": "saved_model", "backbone": "compact", "effort": "fast"}
 )
-new = NewTask(user_id="u", project_id="p", project_dir=project, train_type="classification", parameters=parameters)
+new = CreateTask(user_id="u", project_id="p", project_dir=project, train_type="classification", parameters=parameters)
 task = checked(start_task.sync(client=client, body=new))
 
 name = checked(create_workspace.sync(client=client, body=CreateWorkspace(name="python"))).result

@@ -284,6 +284,22 @@ def test_an_unknown_method_is_unimplemented(port: Port) -> None:
     assert code == grpc.StatusCode.UNIMPLEMENTED
 
 
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        ("CudaSharedMemoryRegister", "as binary data"),
+        ("TraceSetting", "traceparent"),
+        ("LogSettings", "when the server starts"),
+        ("ModelInferr", "did you mean 'ModelInfer'"),
+    ],
+)
+def test_a_missing_method_says_what_to_use_instead(port: Port, method: str, expected: str) -> None:
+    call = port.unary(V2, method, v2.ServerLiveResponse)
+    _, message = refused(lambda: call(v2.ServerLiveRequest(), timeout=60))
+    assert expected in message
+    assert ("did you mean" in message) == (method == "ModelInferr")
+
+
 # --- time
 
 

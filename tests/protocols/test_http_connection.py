@@ -241,3 +241,48 @@ def test_a_refusal_is_never_taken_for_the_response_to_an_earlier_request(
     app = App()
     assert all_received(REQUEST + junk, app, caplog) == b""
     assert app.left.is_set()
+
+
+OFFER = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQ\r\n"
+CHUNKED = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n" + OFFER + b"\r\n2\r\nhi\r\n0\r\n\r\n"
+WHOLE = REQUEST.replace(b"Content-Length", OFFER + b"Content-Length")
+WEBSOCKET = REQUEST.replace(b"Content-Length", b"Connection: close, Upgrade\r\nUpgrade: websocket\r\nContent-Length")
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [WHOLE],
+        [WHOLE[:70], WHOLE[70:-2], WHOLE[-2:]],
+        [bytes((byte,)) for byte in WHOLE],
+        [CHUNKED],
+        [CHUNKED[:-9], CHUNKED[-9:]],
+        [WEBSOCKET],
+    ],
+    ids=["whole", "pieces", "bytes", "chunks", "two chunks", "websocket"],
+)
+def test_the_body_of_a_request_that_offers_another_protocol_is_read(pieces: list[bytes]) -> None:
+    """Java's HttpClient makes such offers. The connection serves further requests, with and without an offer."""
+
+    async def scenario() -> None:
+        app = App()
+        app.go_on.set()
+        async with serving(app) as connect:
+            reader, writer = await connect()
+            for piece in pieces:
+                writer.write(piece)
+                await writer.drain()
+            assert await body(reader) == b"hi"
+            if b"close" not in pieces[0]:
+                writer.write(REQUEST.replace(b"hi", b"ho") + WHOLE.replace(b"hi", b"ha"))
+                assert [await body(reader), await body(reader)] == [b"ho", b"ha"]
+            await closed(writer)
+
+    asyncio.run(scenario())
+
+
+async def body(reader: asyncio.StreamReader) -> bytes:
+    """The body of the next response, which is of two bytes."""
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+    assert head.startswith(b"HTTP/1.1 200"), head
+    return await asyncio.wait_for(reader.readexactly(2), 10)

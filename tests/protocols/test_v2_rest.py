@@ -140,6 +140,19 @@ def test_what_is_not_there_is_reported_in_the_protocol_s_shape(
     assert sentence(answer.json())
 
 
+@pytest.mark.parametrize(
+    ("path", "instead"),
+    [
+        ("/v2/cudasharedmemory/region/a/register", "as binary data"),
+        ("/v2/systemsharedmemory/status", "as binary data"),
+        ("/v2/models/{}/trace/setting", "traceparent"), ("/v2/logging", "when the server starts"),
+        ("/v2/models/{}/generate_stream", "`infer`"),
+    ],
+)  # fmt: skip
+def test_a_missing_extension_says_what_to_use_instead(server: Server, model: str, path: str, instead: str) -> None:
+    assert instead in server.http.post(path.format(model), json={}).json()["error"]
+
+
 def test_a_wrong_verb_is_answered_with_the_right_one(server: Server, model: str) -> None:
     for method in ("POST", "PUT", "DELETE"):
         answer = server.http.request(method, f"/v2/models/{model}/ready")

@@ -45,7 +45,8 @@ def run(target: Target, file: str, workspace: str | None, **options: Any) -> int
     The exit code is 0 if the script succeeded, 1 if it failed, 130 after Ctrl-C, which cancels the job.
     """
     with target.client() as client, _workspace(client, workspace) as name:
-        job = _submit(client, name, file, **options)
+        with existing_workspace(client, name):
+            job = _submit(client, name, file, **options)
         _follow(target, job)
         if target.as_json:
             show_json(summary(job))
@@ -64,8 +65,7 @@ def push(target: Target, file: str, workspace: str, wait: float, **options: Any)
 
     `tfserve logs -f ID` follows its output.
     """
-    with target.client() as client:
-        ensure_workspace(client, workspace)
+    with target.client() as client, existing_workspace(client, workspace):
         job = _submit(client, workspace, file, timeout=wait, **options)
     if target.as_json:
         show_json(summary(job))
@@ -136,14 +136,28 @@ def repeat(target: Target, job: int) -> None:
 # --- parts, also for other commands
 
 
-def ensure_workspace(client: Client, name: str) -> None:
-    """Creates a workspace if it is missing."""
-    from tfserve_client import Conflict
+@contextmanager
+def existing_workspace(client: Client, name: str) -> Iterator[None]:
+    """Creates a workspace if it is missing, and removes it again if what it was created for is refused."""
+    import tfserve_client as errors
 
+    created = False
     if name not in client.get_workspace():
-        with suppress(Conflict):  # it was created meanwhile
+        with suppress(errors.Conflict):  # it was created meanwhile
             client.create_workspace(name)
-            note(f"created workspace {name}")
+            created = True
+    try:
+        yield
+    except (
+        click.UsageError, errors.Invalid, errors.Forbidden, errors.NotFound, errors.Conflict, errors.TooLarge,
+        errors.Unsupported, errors.Overloaded, errors.OutOfSpace,
+    ):  # fmt: skip
+        if created:
+            with suppress(errors.TFserveError):
+                client.destroy_workspace(name)
+        raise
+    if created:
+        note(f"created workspace {name}")
 
 
 def summary(job: Job) -> dict[str, Any]:
@@ -168,7 +182,6 @@ def explained(job: Job) -> str:
 def _workspace(client: Client, name: str | None) -> Iterator[str]:
     """The workspace of this name, or one that is destroyed afterwards."""
     if name is not None:
-        ensure_workspace(client, name)
         yield name
         return
     name = client.create_workspace(f"run-{secrets.token_hex(4)}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from tfserve.cli.commands.files import send
-from tfserve.cli.commands.jobs import ensure_workspace, explained, summary
+from tfserve.cli.commands.jobs import existing_workspace, explained, summary
 from tfserve.cli.display import activity, note, show_fields, show_json, show_table
 from tfserve.cli.options import Number, WholeNumber, workspace_names
 from tfserve.cli.resource_options import RESOURCES, autoscale_option
@@ -102,8 +102,7 @@ def deploy(target: Target, model: str, path: str, upload: bool | None, timeout: 
     a training.
     """
     given = {name: value for name, value in options.items() if value is not None}
-    with target.client() as client, activity("deploying"):
-        ensure_workspace(client, model)
+    with target.client() as client, activity("deploying"), existing_workspace(client, model):
         job = with_path(target, path, upload, lambda sent: client.deploy(model, sent, timeout=timeout, **given))
     return _report(target, job, f"{model} is deployed")
 

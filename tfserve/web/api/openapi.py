@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -10,6 +11,7 @@ import msgspec
 from tfserve import __version__
 from tfserve.errors import Failure
 from tfserve.web.api.endpoint import BINARY, JSON, REF, Endpoint, Format, Schema, Tag
+from tfserve.web.api.generator_schemas import VALUE, generator_schema, sized
 from tfserve.web.api.routes import MAX_KEY
 from tfserve.web.http.guard import HEALTH
 from tfserve.web.http.responses import METHOD_NOT_ALLOWED, REQUEST_TIMEOUT, STATUS
@@ -18,7 +20,9 @@ SchemaOf = Callable[[Any], Schema]
 
 ERROR_STATUSES = tuple(sorted(map(str, {METHOD_NOT_ALLOWED, REQUEST_TIMEOUT, *STATUS.values()})))
 """The statuses of all error responses."""
-ERROR, VALUE, WARNINGS = "Error", "Value", "Warnings"
+MIN_SHARED_BYTES = 100
+"""Parameters with less JSON are not shorter as references."""
+ERROR, WARNINGS = "Error", "Warnings"
 """The names of the schemas that are not generated from a type."""
 
 TAGS = {
@@ -41,10 +45,13 @@ _ERROR: Schema = {
         " In v1, v2 and the training API, `error` is the message."
     ),
     "required": ["error"],
+    "additionalProperties": True,
     "properties": {
         "error": {"anyOf": [{"$ref": REF.format(name=Failure.__name__)}, {"type": "string"}]},
         "request_result": {"type": "boolean", "description": "false"},
         "result": {"type": "string"},
+        "field": {"type": "string", "description": "training API: the field of the request that is wrong"},
+        "taskId": {"type": "string"},
         "warnings": {"$ref": REF.format(name=WARNINGS)},
     },
 }
@@ -60,7 +67,10 @@ _SCHEMAS: dict[str, Schema] = {
 _ERROR_RESPONSE: Schema = {
     "description": f"An error. Statuses: {', '.join(ERROR_STATUSES)}.",
     "headers": {
-        "Retry-After": {"schema": {"type": "integer"}, "description": "seconds after which to try again (429, 503)"},
+        "Retry-After": {
+            "schema": sized({"type": "integer"}),
+            "description": "seconds after which to try again (429, 503)",
+        },
         "X-Request-Id": {"schema": {"type": "string"}, "description": "the id of the request in the logs"},
     },
     "content": {JSON: {"schema": {"$ref": REF.format(name=ERROR)}}},
@@ -85,11 +95,12 @@ def openapi(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
     endpoints = [*endpoints]
     types = [type_ for endpoint in endpoints for type_ in _types(endpoint)]
     schemas, components = msgspec.json.schema_components([*types, Failure], ref_template=REF)
-    known = dict(zip(types, map(_complete, schemas), strict=False))
+    known = dict(zip(types, map(generator_schema, schemas), strict=False))
     paths: dict[str, Any] = {}
     for endpoint in endpoints:
         operation = _operation(endpoint, lambda type_: type_ if isinstance(type_, dict) else known[type_])
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = operation
+    parameters = _share_parameters([each for path in paths.values() for each in path.values()])
     used = {endpoint.tag for endpoint in endpoints}
     return {
         "openapi": "3.1.0",
@@ -104,37 +115,12 @@ def openapi(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
         "paths": paths,
         "security": [{"bearer": []}, {"apiKey": []}, {}],
         "components": {
-            "schemas": {name: _complete(schema) for name, schema in components.items()} | _SCHEMAS,
+            "schemas": {name: generator_schema(schema) for name, schema in components.items()} | _SCHEMAS,
+            "parameters": parameters,
             "responses": {ERROR: _ERROR_RESPONSE},
             "securitySchemes": _SECURITY,
         },
     }
-
-
-def _complete(schema: Any) -> Any:
-    """A generated schema in the form that generators of clients understand best.
-
-    A value of any type is a reference to `Value`, arrays always have `items`, objects without known fields say that
-    any are allowed. Titles are left out, because they repeat the name of the component.
-    """
-    if not isinstance(schema, dict):
-        return [_complete(each) for each in schema] if isinstance(schema, list) else schema
-    if not schema:
-        return {"$ref": REF.format(name=VALUE)}
-    found = {name: _complete_member(name, value) for name, value in schema.items() if name != "title"}
-    if found.get("type") == "array":
-        found.setdefault("items", {"$ref": REF.format(name=VALUE)})
-    if found.get("type") == "object" and "properties" not in found:
-        found.setdefault("additionalProperties", True)
-    return found
-
-
-def _complete_member(name: str, value: Any) -> Any:
-    if name in ("default", "examples", "enum", "const"):  # values, not schemas
-        return [*value] if isinstance(value, tuple) else value
-    if name == "properties":
-        return {field: _complete(schema) for field, schema in value.items()}
-    return _complete(value)
 
 
 def _types(endpoint: Endpoint) -> list[Any]:
@@ -186,12 +172,27 @@ def _parameters(endpoint: Endpoint) -> list[Schema]:
     return [*in_url, *headers, *([_IDEMPOTENCY_KEY] if endpoint.submits_job else [])]
 
 
+def _share_parameters(operations: list[Schema]) -> dict[str, Schema]:
+    """Replaces long parameters that several operations have by references, and returns them by name."""
+    uses = Counter(msgspec.json.encode(each) for operation in operations for each in operation.get("parameters", ()))
+    shared: dict[str, bytes] = {}
+    for encoded, count in sorted(uses.items(), key=lambda use: -use[1] * len(use[0])):
+        if count > 2 and len(encoded) > MIN_SHARED_BYTES:
+            shared.setdefault(msgspec.json.decode(encoded)["name"], encoded)
+    names = {encoded: name for name, encoded in shared.items()}
+    for operation in operations:
+        for number, parameter in enumerate(operation.get("parameters", ())):
+            if name := names.get(msgspec.json.encode(parameter)):
+                operation["parameters"][number] = {"$ref": f"#/components/parameters/{name}"}
+    return {name: msgspec.json.decode(encoded) for name, encoded in shared.items()}
+
+
 def _parameter(name: str, location: str, schema: Schema) -> Schema:
     parameter = {
         "name": name,
         "in": location,
         "required": location == "path" or schema.get("required") is True,
-        "schema": {key: value for key, value in schema.items() if key not in ("description", "required")},
+        "schema": sized({key: value for key, value in schema.items() if key not in ("description", "required")}),
     }
     return parameter | ({"description": schema["description"]} if "description" in schema else {})
 

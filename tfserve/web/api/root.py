@@ -25,7 +25,7 @@ from tfserve.web.api.openapi import openapi
 from tfserve.web.api.tokens import handlers as tokens
 from tfserve.web.api.training import handlers as training
 from tfserve.web.api.training import project_images
-from tfserve.web.api.training.requests import NewTask
+from tfserve.web.api.training.requests import CreateTask
 from tfserve.web.api.training.results import Task
 from tfserve.web.api.uploads import endpoints as uploads
 from tfserve.web.api.uploads import workspace_files
@@ -44,7 +44,7 @@ from tfserve.web.http.responses import TRAINING_REQUEST, MethodNotAllowed, send_
 FORM, HTML = "application/x-www-form-urlencoded", "text/html"
 _WEIGHTS = {**BINARY, "description": "weights file of the backbone"}
 _UPLOAD: Schema = {
-    "allOf": [{"$ref": REF.format(name=NewTask.__name__)}, {"type": "object", "properties": {"weights": _WEIGHTS}}]
+    "allOf": [{"$ref": REF.format(name=CreateTask.__name__)}, {"type": "object", "properties": {"weights": _WEIGHTS}}]
 }
 
 _GUIDE: Schema = {
@@ -69,7 +69,7 @@ ENDPOINTS += [
             "`warnings` in the response, such as \"unknown field 'time_out'; did you mean 'timeout'?\""
         ),
         format=Format.EITHER,
-        accepts={JSON: dict[str, Any], FORM: NewTask, multipart.MEDIA: _UPLOAD},
+        accepts={JSON: dict[str, Any], FORM: CreateTask, multipart.MEDIA: _UPLOAD},
         result={"anyOf": [_GUIDE, {"$ref": REF.format(name=Task.__name__)}]},
     ),
     Endpoint(

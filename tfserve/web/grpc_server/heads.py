@@ -13,9 +13,11 @@ from tfserve.web.http.priority_headers import read_priority_headers
 from tfserve.web.http.request_ids import HEADER, TRACE_HEADER
 from tfserve.web.http2.frames import ErrorCode, StreamProblem
 from tfserve.web.http2.header_blocks import FIELD_OVERHEAD, MAX_METADATA_BYTES, Field
+from tfserve.web.missing_extensions import instead_of
 from tfserve.web.rpc import StreamMethod, Unary
 
 MAX_SHOWN = 120
+_REFLECTION = "Its reflection service lists those that it has."
 CONNECTION_FIELDS = frozenset((b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"))
 PSEUDO_FIELDS = frozenset((b":method", b":scheme", b":path", b":authority"))
 
@@ -26,7 +28,7 @@ _is_bad_value = re.compile(rb"[\x00\r\n]").search
 
 
 class UnknownMethod(Unsupported):
-    """This server has no gRPC method {path!r}{hint}. Its reflection service lists those that it has."""
+    """This server has no gRPC method {path!r}{hint}. {instead}"""
 
 
 class Method(NamedTuple):
@@ -88,9 +90,13 @@ class CallHead:
 
     def _read(self, metadata: Mapping[bytes, bytes], methods: Mapping[bytes, Method]) -> None:
         if self.method is None:
-            known = [each.path for each in methods.values()]
             shown = self.path[:MAX_SHOWN]
-            raise UnknownMethod(path=shown, hint=nearest(shown, known))
+            name = shown.rpartition("/")[2]
+            instead = instead_of(name) or _REFLECTION
+            known = [each.path.rpartition("/")[2] for each in methods.values()]
+            raise UnknownMethod(
+                path=shown, hint=nearest(name, known) if instead is _REFLECTION else "", instead=instead
+            )
         if (size := sum(len(name) + len(value) + FIELD_OVERHEAD for name, value in self.fields)) > MAX_METADATA_BYTES:
             raise TooLarge(f"The metadata have {size} bytes; the maximum is {MAX_METADATA_BYTES}. Send less.")
         if self.encoding not in ENCODINGS:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from starlette.types import Scope
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from tfserve.web.http.body_collector import BodyCollector
 from tfserve.web.http.connection import CONNECTION
@@ -20,6 +20,7 @@ from tfserve.web.http.lingering import LingeringTransport
 from tfserve.web.http.request_ids import fresh_id
 from tfserve.web.http.response_bytes import Header, heads
 from tfserve.web.http.timer_wheel import TimerWheel
+from tfserve.web.http.upgrades import UpgradeDecliningProtocol
 
 log = logging.getLogger(__name__)
 
@@ -35,17 +36,17 @@ ARRIVAL_S = 1.0
 """After this time, a body that is still arriving takes the path through ASGI, which has the limits for slow ones."""
 
 
-def protocol_class(header_timeout_s: float, fast: FastApp | None) -> type[HttpToolsProtocol]:
+def protocol_class(header_timeout_s: float, fast: FastApp | None) -> type[HttpProtocol]:
     """The protocol of a server. Its connections share two timers."""
     members = {
         "header_timeout_s": header_timeout_s,
         "fast": fast,
         "arriving": TimerWheel[HttpProtocol](lambda connection, _: connection.hand_over()),
     }
-    return cast(type[HttpToolsProtocol], type("Protocol", (HttpProtocol,), members))
+    return cast(type[HttpProtocol], type("Protocol", (HttpProtocol,), members))
 
 
-class HttpProtocol(HttpToolsProtocol):
+class HttpProtocol(UpgradeDecliningProtocol):
     """An `HttpConnection` that is closed if the headers of a request are too slow or too large.
 
     A request that the fast application accepts waits in the `Exchange` of this connection until it has arrived. Only
@@ -217,7 +218,9 @@ class HttpProtocol(HttpToolsProtocol):
         self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        if self._head_bytes + self._piece_bytes > MAX_HEAD_BYTES and self._head_size() > MAX_HEAD_BYTES:
+        if self.declines_upgrade():
+            return
+        if self._head_bytes + self._piece_bytes > MAX_HEAD_BYTES and self.head_size() > MAX_HEAD_BYTES:
             self._refusal = HEAD_TOO_LARGE
             raise OverflowError  # ends the parser, so that uvicorn calls `send_400_response`
         self._in_head = False
@@ -226,9 +229,6 @@ class HttpProtocol(HttpToolsProtocol):
             self._stop_deadline()
         if not self._begin_fast():
             self._begin_asgi()
-
-    def _head_size(self) -> int:
-        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
 
     def on_body(self, body: bytes) -> None:
         self._framing_bytes = 0
@@ -240,6 +240,8 @@ class HttpProtocol(HttpToolsProtocol):
             self._collector.add(body)
 
     def on_message_complete(self) -> None:
+        if self._plain_head is not None:
+            return
         self._is_between = True
         pieces = self._pieces
         if pieces is None or self.fast is None:

@@ -35,7 +35,7 @@ from tfserve.paths import resolve
 from tfserve.uploads.store import PREFIX
 from tfserve.web.api.deferred import new_folder, response_of
 from tfserve.web.api.endpoint import WORKSPACES, Context, EndpointTable, Format, Tag
-from tfserve.web.api.model_jobs.requests import Batch, NewBatch, Secret
+from tfserve.web.api.model_jobs.requests import Batch, CreateBatch, Secret
 from tfserve.web.api.workspace.job_json import CancelResult
 from tfserve.web.api.workspace.names import workspace_name
 from tfserve.web.api.workspace.reading import JOB_ID, MAX_WAIT_S, OFFSET, WAIT, awaited_job, job_id, number, pieces
@@ -50,14 +50,14 @@ MEDIA = {"jsonl": "application/jsonl", "csv": "text/csv; charset=utf-8"}
 
 @ENDPOINTS.post(
     "/batch/",
-    NewBatch,
+    CreateBatch,
     Batch,
     summary="run a model over a file of JSON lines, a CSV file, or a folder of images",
     returns="the batch; it continues after restarts, and every row has one line in the output, in order",
     submits_job=True,
     example={"name": "mobilenet", "input": "upload:0f31c2d4e5f60718293a4b5c6d7e8f90", "output": "csv"},
 )
-async def start_batch(context: Context, request: NewBatch) -> dict[str, Any]:
+async def start_batch(context: Context, request: CreateBatch) -> dict[str, Any]:
     callback = check_callback(request.callback, context.settings)
     name = workspace_name(request.name)
     model = context.models.get(name, request.version)

@@ -13,7 +13,7 @@ from tfserve.web.api.workspace.requests import Callback, Name, Timeout
 MAX_BATCH_SIZE = 4096
 
 
-class NewBatch(msgspec.Struct, kw_only=True):
+class CreateBatch(msgspec.Struct, kw_only=True):
     name: Name
     input: Annotated[
         str,

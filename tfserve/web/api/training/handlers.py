@@ -24,7 +24,7 @@ from tfserve.training.fit.earlier_models import NONE, PARAMETER
 from tfserve.training.recipes import parameters
 from tfserve.web.api.endpoint import ANY_FILE, EVENTS, JSON, TEXT, Context, EndpointTable, Format, Schema, Tag
 from tfserve.web.api.json_requests import decode
-from tfserve.web.api.training.requests import WEIGHTS, Feedback, NewTask, from_form
+from tfserve.web.api.training.requests import WEIGHTS, CreateTask, Feedback, from_form
 from tfserve.web.api.training.results import FeedbackResult, FileNames, Task, TaskList
 from tfserve.web.api.workspace.names import workspace_name
 from tfserve.web.api.workspace.reading import OFFSET, page, page_of, send_output
@@ -48,7 +48,7 @@ async def start_by_form(context: Context, body: bytes, content_type: str) -> dic
 
 @ENDPOINTS.post(
     "/tasks/",
-    NewTask,
+    CreateTask,
     Task,
     summary="start a training task; like the form of POST /, with optional parameters",
     returns="the task in state initialize",
@@ -61,7 +61,7 @@ async def start_by_form(context: Context, body: bytes, content_type: str) -> dic
         "parameters": {"epochs": 20},
     },
 )
-async def start_task(context: Context, task: NewTask) -> dict[str, Any]:
+async def start_task(context: Context, task: CreateTask) -> dict[str, Any]:
     return await _start(context, task)
 
 
@@ -220,7 +220,7 @@ async def list_training_parameters(_: Context, __: Request) -> dict[str, Any]:
 
 
 async def _start(
-    context: Context, new: NewTask, *, warnings: Sequence[str] = (), weights: bytes | None = None
+    context: Context, new: CreateTask, *, warnings: Sequence[str] = (), weights: bytes | None = None
 ) -> dict[str, Any]:
     train_type = parameters.train_type(new.trainType)
     also = {PARAMETER: new.warmStart} if new.warmStart is not None else {}

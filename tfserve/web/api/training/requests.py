@@ -17,7 +17,7 @@ from tfserve.web.http import multipart
 MAX_FIELDS = 50
 
 
-class NewTask(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+class CreateTask(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """The fields of the form of `POST /` and of the JSON of `POST /tasks/`, which rejects unknown fields."""
 
     userId: Annotated[str, Meta(description="owner of the project", min_length=1)]  # noqa: N815 (the contract's names)
@@ -50,7 +50,7 @@ class Feedback(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 class TrainingForm(NamedTuple):
     """`weights` is the uploaded file."""
 
-    task: NewTask
+    task: CreateTask
     warnings: list[str]
     weights: bytes | None = None
 
@@ -90,7 +90,7 @@ def _form(fields: dict[str, str]) -> TrainingForm:
     known = parameters.names(train_type)
     chosen = _parameters(fields.get("parameters") or "{}")
     chosen |= {name: parameters.parsed(train_type, name, fields[name]) for name in known if name in fields}
-    task = NewTask(
+    task = CreateTask(
         **{name: fields[name] for name in FORM_FIELDS},
         parameters=chosen,
         deploy_to=fields.get("deploy_to") or None,

@@ -24,6 +24,7 @@ from tfserve.web.http.bodies import read_body
 from tfserve.web.http.exchange import RequestContext
 from tfserve.web.http.prefer import read_deferral
 from tfserve.web.http.responses import MethodNotAllowed, RestResponse, send_response
+from tfserve.web.missing_extensions import instead_of
 from tfserve.web.predictions.live_models import Model
 from tfserve.web.predictions.request import Caller, caller_of
 
@@ -108,7 +109,7 @@ class V2:
             case ["repository", *rest]:
                 return self._repository_route("/".join(rest), scope)
             case [word, *_] if word in NOT_OFFERED:
-                raise _not_offered(path)
+                raise _not_offered(path, word)
         raise _nothing(path)
 
     def _model_route(self, name: str, rest: list[str], path: str) -> Route:
@@ -125,7 +126,7 @@ class V2:
             case ["stats"]:
                 return Route("GET", partial(self._statistics, versions_of(self._models, name, version)))
             case [word, *_] if word in NOT_OFFERED:
-                raise _not_offered(path)
+                raise _not_offered(path, word)
         raise _nothing(path)
 
     def _repository_route(self, rest: str, scope: Scope) -> Route:
@@ -190,9 +191,10 @@ def _wrong_verb(path: str, verb: str) -> NoReturn:
     raise MethodNotAllowed(f"{path[:200]} takes {verb}.", verb)
 
 
-def _not_offered(path: str) -> Unsupported:
+def _not_offered(path: str, word: str) -> Unsupported:
     return Unsupported(
-        f"{path[:200]} belongs to an extension that this server does not support. GET /v2 lists the supported ones."
+        f"{path[:200]} belongs to an extension that this server does not support. {instead_of(word)} GET /v2 lists the"
+        " supported extensions."
     )
 
 

@@ -184,6 +184,7 @@ class ServerStatus(msgspec.Struct, kw_only=True):
     memory_bytes: int
     data_dir: str
     roots: list[str]
+    totals: dict[str, int]
     workspaces: list[Status]
     nodes: list[NodeStatus] | msgspec.UnsetType = msgspec.UNSET
     declared: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
