@@ -266,7 +266,7 @@ def until_more_lines(server: Server, batch: int) -> int:
     """The size of the output, after waiting for it to grow, or for the end of the batch on a fast machine."""
     size = int(request_again(server, f"/batch/{batch}", {}).json()["result"]["output_bytes"])
     while True:
-        answer = request_again(server, f"/batch/{batch}/output", {"offset": size, "wait": 60})
+        answer = request_again(server, f"/batch/{batch}/output", {"offset": size, "wait": 30})
         if answer.text or answer.headers["x-job-state"] == "succeeded":
             return int(answer.headers["x-next-offset"])
         assert answer.headers["x-job-state"] in ("queued", "running")

@@ -112,10 +112,10 @@ def long_enough(inputs: Inputs) -> str:
     [
         (positive, [X], "ones"),
         (invertible, [TensorSpec("x", "float32", (-1, 3, 3))], "small random numbers"),
-        (in_fours, [X], "ones"),
+        (in_fours, [X], "ones (4 rows)"),
         (with_sizes, [X, TensorSpec("size", "int32", (2,))], "ones"),
         (with_sizes, [X, TensorSpec("size", "int64", (-1, 1))], "ones"),
-        (long_enough, [TensorSpec("x", "float32", (-1, -1))], "small random numbers"),
+        (long_enough, [TensorSpec("x", "float32", (-1, -1))], "small random numbers (open sizes of 32)"),
     ],
 )
 def test_a_model_that_refuses_zeros_is_warmed_up_with_what_it_computes(

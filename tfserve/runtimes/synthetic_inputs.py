@@ -36,6 +36,13 @@ class Recipe:
     rows: int = 1
     size: int = 1
 
+    @property
+    def title(self) -> str:
+        """For people. The same values may be rejected with other sizes."""
+        rows = [f"{self.rows} rows"] if self.rows > 1 else []
+        sizes = [f"open sizes of {self.size}"] if self.size > 1 else []
+        return f"{self.fill} ({', '.join(rows + sizes)})" if rows or sizes else self.fill
+
     def inputs(self, signature: Signature, seed: int | None = None) -> dict[str, Array]:
         """Inputs by name. With a `seed` they differ from each other, but are as close to the recipe as that allows."""
         random = np.random.default_rng(SEED + (seed or 0))

@@ -233,7 +233,7 @@ class WarmUp:
         refused = f"{named} rejected ({why})" if refusals else ""
         if recipe is not None:
             self._result.done.append(
-                f"signature {self._name!r} with {recipe.fill}" + (f"; {refused}" if refused else "")
+                f"signature {self._name!r} with {recipe.title}" + (f"; {refused}" if refused else "")
             )
             if refused and synthetic_inputs.is_certain(signature):
                 self._result.remarks.append(f"the model rejected {named} in its warm-up ({why})")
