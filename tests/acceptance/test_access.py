@@ -541,7 +541,10 @@ def test_logging_out_ends_the_session_with_all_copies_of_its_cookie_and_no_other
         here.get(link)
         password = {"code": link.partition("code=")[2], "password": PASSWORD, "again": PASSWORD}
         here.post("/pages/password/", data={**password, "csrfmiddlewaretoken": here.cookies["tfserve_csrf"]})
+        first = "; ".join(f"{name}={value}" for name, value in logged_in(here).items())
         copy = "; ".join(f"{name}={value}" for name, value in logged_in(here).items())
+        replaced = {"Cookie": first, "Accept": "application/json"}
+        assert httpx.get(f"{server.url}/jobs/", headers=replaced).status_code == 401, "a second log-in replaces it"
         logged_in(there)
         copied = {"Cookie": copy, "Accept": "application/json"}
         assert httpx.get(f"{server.url}/jobs/", headers=copied).status_code == 200

@@ -25,7 +25,8 @@ from tests.acceptance.training_calls import digit_project
 from tests.protocols import echo
 from tests.protocols.grpc_port import free_port
 from tfserve.cli import main
-from tfserve_client import Client
+from tfserve.cli.commands.jobs import existing_workspace
+from tfserve_client import Client, Invalid
 
 COMMAND = (sys.executable, "-m", "tfserve.cli")
 INTERRUPTIBLE = (
@@ -269,6 +270,27 @@ def test_a_refused_command_leaves_no_workspace(
 ) -> None:
     assert "created workspace" not in tfserve(*command, code=code).errors
     assert "typo" not in server.call("/get_workspace/")
+
+
+def test_a_new_workspace_that_others_use_meanwhile_stays_when_the_command_is_refused(server: Server) -> None:
+    def refused(name: str, error: BaseException, script: str) -> None:
+        with existing_workspace(client, name):
+            if script:
+                client.push_script(name, script)
+            raise error
+
+    with Client(server.url) as client:
+        with pytest.raises(Invalid):
+            refused("unused", Invalid("the command was refused"), "")
+        with pytest.raises(Invalid):
+            refused("used meanwhile", Invalid("the command was refused"), "x = 1")
+        with pytest.raises(KeyboardInterrupt):
+            refused("interrupted", KeyboardInterrupt(), "")
+        kept = {"unused", "used meanwhile", "interrupted"} & set(client.get_workspace())
+        assert kept == {"used meanwhile", "interrupted"}
+        assert client.get_variable("used meanwhile", "x")["x"] == 1
+        for name in kept:
+            client.destroy_workspace(name)
 
 
 def test_a_folder_of_images_becomes_a_table_that_is_continued(

@@ -290,7 +290,7 @@ def test_an_unknown_method_is_unimplemented(port: Port) -> None:
         ("CudaSharedMemoryRegister", "as binary data"),
         ("TraceSetting", "traceparent"),
         ("LogSettings", "when the server starts"),
-        ("ModelInferr", "did you mean 'ModelInfer'"),
+        ("ModelInferr", "did you mean '/inference.GRPCInferenceService/ModelInfer'"),
     ],
 )
 def test_a_missing_method_says_what_to_use_instead(port: Port, method: str, expected: str) -> None:

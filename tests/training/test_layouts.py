@@ -320,6 +320,20 @@ def test_versions_of_an_image_in_several_sizes_are_a_group(tmp_path: Path, names
     only(found.remarks, "differ only in a size")
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("1.png", "1.jpg"), ("A1.png", "a1.png"), ("640x480.png", "1024x768.png"), ("1_48x48_2.png", "12.png"),
+    ],
+)  # fmt: skip
+def test_names_that_differ_in_more_or_less_than_a_size_are_no_versions(tmp_path: Path, names: tuple[str, ...]) -> None:
+    class_folders(tmp_path / "p" / "images", ("dog",), 2)
+    for file, made in zip(names, pictures(tmp_path / "made", len(names)), strict=True):
+        (tmp_path / "p/images/cat").mkdir(exist_ok=True)
+        made.rename(tmp_path / "p/images/cat" / file)
+    assert {image.group for image in good(tmp_path / "p").images} == {""}
+
+
 def test_positions_in_names_are_no_sizes(tmp_path: Path) -> None:
     class_folders(tmp_path / "p" / "images", ("cat", "dog"), 20)
     for number, path in enumerate(sorted((tmp_path / "p" / "images" / "cat").iterdir())):

@@ -220,7 +220,7 @@ def test_messages_are_refused_by_what_they_expand_to(make: Callable[[], Any], is
         message_expansion.check(data, message.DESCRIPTOR)
     else:
         assert not message_expansion.is_small(data, message.DESCRIPTOR)
-        with pytest.raises(message_expansion.ExpandsTooMuch):
+        with pytest.raises(message_expansion.MessageExpandsTooMuch):
             message_expansion.check(data, message.DESCRIPTOR)
 
 

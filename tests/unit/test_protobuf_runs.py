@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tfserve.runtimes import protobuf
+from tfserve.models import protobuf
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 

@@ -121,6 +121,8 @@ def test_a_version_may_be_a_single_file(tmp_path: Path) -> None:
             "contains no model: found neither saved_model.pb nor",
         ),
         (lambda folder: file(folder / "m/inference.pdmodel"), "m", "Give the path of one, such as"),
+        (lambda folder: file(folder / "m/cat.xml", b"<annotation></annotation>"), "m", "contains no model"),
+        (lambda folder: file(folder / "m/net.xml", b'<net name="m"></net>'), "m", "such as"),
         (lambda folder: file(folder / "w.json", b'[{"paths": [], "weights": []}]'), "w.json", "as for face-api.js"),
         (lambda folder: checkpoint(folder / "m"), "m", "Give the path of one of them, such as"),
         (lambda folder: file(folder / "m/saved_model.pb"), "m/saved_model.pb", "Give the path of its folder"),

@@ -78,7 +78,7 @@ KNOWN = (
 MAX_ENTRIES = 10_000
 """Maximum number of folder entries that are examined."""
 
-MAX_JSON_FILES = 100
+MAX_EXAMINED = 100
 """Maximum number of JSON files per folder that are searched for a TensorFlow.js model."""
 
 _GRAPH_FILES = ("saved_model.pb", "saved_model.pbtxt")
@@ -200,15 +200,25 @@ def _folder(folder: Path) -> Located:
     tfjs.check_not_old(folder)
     if (foreign := _foreign_part(folder)) is not None:
         raise Invalid(_refusal(foreign, contents.identify(foreign)))
-    if files := sorted(file for file in _entries(folder) if file.suffix.lower() in FILE_FORMATS and file.is_file()):
-        raise Invalid(
-            f"{folder} is not a model, but contains files of models. Give the path of one, such as {files[0]}."
-        )
+    if (inside := _first_model(folder)) is not None:
+        raise Invalid(f"{folder} is not a model, but contains files of models. Give the path of one, such as {inside}.")
     raise Invalid(f"{folder} contains no model: found neither saved_model.pb nor numbered versions. {KNOWN}")
 
 
 def _entries(folder: Path) -> list[Path]:
     return list(islice(folder.iterdir(), MAX_ENTRIES))
+
+
+def _first_model(folder: Path) -> Path | None:
+    """The first file with a suffix of models. Other files end in .xml and .pb too, so their content decides."""
+    files = sorted(file for file in _entries(folder) if file.suffix.lower() in FILE_FORMATS and file.is_file())
+    return next(
+        (
+            file for file in files[:MAX_EXAMINED]
+            if file.suffix.lower() not in (".xml", ".pb") or isinstance(contents.identify(file), str)
+        ),
+        None,
+    )  # fmt: skip
 
 
 def _single(folder: Path) -> Path | None:
@@ -221,7 +231,7 @@ def _tfjs_model(folder: Path) -> Path | None:
     """The one TensorFlow.js model of a folder, whatever its name. Raises `Invalid` if there are several."""
     files = sorted(file for file in _entries(folder) if file.suffix.lower() == ".json" and file.is_file())
     files.sort(key=lambda file: file.name != "model.json")
-    found = [file for file in files[:MAX_JSON_FILES] if contents.identify(file) in (TFJS_GRAPH, TFJS_LAYERS)]
+    found = [file for file in files[:MAX_EXAMINED] if contents.identify(file) in (TFJS_GRAPH, TFJS_LAYERS)]
     if len(found) > 1 and found[0].name != "model.json":
         raise Invalid(
             f"{folder} contains several TensorFlow.js models. Give the path of one of them, such as {found[0]}."

@@ -42,7 +42,7 @@ def of(data: memoryview, number: int) -> Iterator[memoryview]:
     at, end, tag, last = 0, len(data), number << 3 | _BYTES, -1
     while at < end:
         key = data[at]
-        if key == last and key >> 3 != number and (after := _after_run(data, at, key)) > at:
+        if key == last and key >> 3 != number and _is_small(data, at) and (after := _after_run(data, at, key)) > at:
             at = after
             continue
         last = key
@@ -79,6 +79,11 @@ def entry(data: memoryview) -> tuple[str, memoryview]:
     """Key and value of a map's entry, or of any message with a text as field 1 and something as field 2."""
     found = {field.number: field.bytes for field in fields(data)}
     return str(found.get(1, memoryview(b"")), "utf-8"), found.get(2, memoryview(b""))
+
+
+def _is_small(data: memoryview, at: int) -> bool:
+    """Whether the field may be part of a run of small ones: texts of 128 bytes and more are not."""
+    return data[at] & 7 != _BYTES or (at + 1 < len(data) and data[at + 1] < 0x80)
 
 
 def _after_run(data: memoryview, at: int, key: int) -> int:

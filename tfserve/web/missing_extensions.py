@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+_LOGS = "Log settings can't be changed over an API. Set them when the server starts."
 _INSTEAD = {
     "sharedmemory": "Shared memory is not supported. Send and request tensors as binary data.",
     "trace": "Trace settings are not supported. Send the header `traceparent`: its id is in the access and audit logs.",
-    "log": "Log settings can't be changed over an API. Set them when the server starts.",
+    "logging": _LOGS,
+    "logsettings": _LOGS,
     "generate": "Text generation is not supported. Send tensors to `infer`.",
     "sessionrun": "SessionRun is not supported. Send a signature's inputs to Predict.",
 }

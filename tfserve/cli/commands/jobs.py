@@ -138,7 +138,7 @@ def repeat(target: Target, job: int) -> None:
 
 @contextmanager
 def existing_workspace(client: Client, name: str) -> Iterator[None]:
-    """Creates a workspace if it is missing, and removes it again if what it was created for is refused."""
+    """Creates a workspace if it is missing, and removes it if what it was created for is refused and it has no job."""
     import tfserve_client as errors
 
     created = False
@@ -146,18 +146,32 @@ def existing_workspace(client: Client, name: str) -> Iterator[None]:
         with suppress(errors.Conflict):  # it was created meanwhile
             client.create_workspace(name)
             created = True
+    is_kept = True
     try:
         yield
     except (
         click.UsageError, errors.Invalid, errors.Forbidden, errors.NotFound, errors.Conflict, errors.TooLarge,
         errors.Unsupported, errors.Overloaded, errors.OutOfSpace,
     ):  # fmt: skip
-        if created:
-            with suppress(errors.TFserveError):
-                client.destroy_workspace(name)
+        is_kept = not created or not _removed_unused(client, name)
         raise
-    if created:
-        note(f"created workspace {name}")
+    finally:
+        if created and is_kept:
+            note(f"created workspace {name}")
+
+
+def _removed_unused(client: Client, name: str) -> bool:
+    """Not if it has jobs: others may have found and used it meanwhile."""
+    import tfserve_client as errors
+
+    try:
+        status = client.get_status(name)
+        if status["FIN_JOB_NUM"] >= 0 or status["JOB_COUNT"] or status["STATUS"] == "BUSY":
+            return False
+        client.destroy_workspace(name)
+    except errors.TFserveError:
+        return False
+    return True
 
 
 def summary(job: Job) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 _WITH_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
 _DECIMAL = re.compile(r"[+-]?(0,\d+|\d+,(\d\d?|\d{4,}))([eE][+-]?\d+)?")
@@ -20,11 +20,18 @@ def finite(text: str) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def with_points(rows: Sequence[Sequence[str]]) -> list[list[str]]:
-    """The cells, those with a decimal comma with a point instead.
+def with_points(rows: Sequence[Sequence[str]], columns: Collection[int] | None = None) -> Sequence[Sequence[str]]:
+    """The rows with a point in place of each decimal comma, only in these columns if they are given.
 
     `1,234` may be 1234 or 1.234, so it stays unless another cell shows that the comma is a decimal one.
     """
-    if not any(_DECIMAL.fullmatch(cell.strip()) for row in rows for cell in row):
-        return [list(row) for row in rows]
-    return [[cell.replace(",", ".") if _WITH_COMMA.fullmatch(cell.strip()) else cell for cell in row] for row in rows]
+
+    def is_number(column: int, cell: str, pattern: re.Pattern[str]) -> bool:
+        return (columns is None or column in columns) and "," in cell and pattern.fullmatch(cell.strip()) is not None
+
+    if not any(is_number(column, cell, _DECIMAL) for row in rows for column, cell in enumerate(row)):
+        return rows
+    return [
+        [cell.replace(",", ".") if is_number(column, cell, _WITH_COMMA) else cell for column, cell in enumerate(row)]
+        for row in rows
+    ]

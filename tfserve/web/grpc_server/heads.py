@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import NamedTuple
 
-from tfserve.errors import Invalid, TFserveError, TooLarge, Unsupported, nearest
+from tfserve.errors import Invalid, TFserveError, TooLarge, Unsupported
 from tfserve.ipc.predictions import DEFAULT_URGENCY
 from tfserve.web.grpc_server.messages import ENCODINGS
 from tfserve.web.http.priority_headers import read_priority_headers
@@ -93,10 +94,8 @@ class CallHead:
             shown = self.path[:MAX_SHOWN]
             name = shown.rpartition("/")[2]
             instead = instead_of(name) or _REFLECTION
-            known = [each.path.rpartition("/")[2] for each in methods.values()]
-            raise UnknownMethod(
-                path=shown, hint=nearest(name, known) if instead is _REFLECTION else "", instead=instead
-            )
+            hint = _hint(name, methods) if instead is _REFLECTION else ""
+            raise UnknownMethod(path=shown, hint=hint, instead=instead)
         if (size := sum(len(name) + len(value) + FIELD_OVERHEAD for name, value in self.fields)) > MAX_METADATA_BYTES:
             raise TooLarge(f"The metadata have {size} bytes; the maximum is {MAX_METADATA_BYTES}. Send less.")
         if self.encoding not in ENCODINGS:
@@ -136,6 +135,13 @@ def _not_grpc(metadata: Mapping[bytes, bytes]) -> NotGrpc | None:
     if content_type[:16] != b"application/grpc" or content_type[16:17] not in (b"", b"+", b";"):
         return NotGrpc(415, "This port serves gRPC (content-type: application/grpc). Use the HTTP port for REST.\n")
     return None
+
+
+def _hint(name: str, methods: Mapping[bytes, Method]) -> str:
+    """The path of the method with the most similar name: clients often have the service wrong."""
+    paths = {each.path.rpartition("/")[2]: each.path for each in methods.values()}
+    match = get_close_matches(name, paths, n=1)
+    return f" (did you mean {paths[match[0]]!r}?)" if match else ""
 
 
 def _seconds(timeout: bytes) -> float:

@@ -218,11 +218,11 @@ class HttpProtocol(UpgradeDecliningProtocol):
         self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        if self.declines_upgrade():
-            return
         if self._head_bytes + self._piece_bytes > MAX_HEAD_BYTES and self.head_size() > MAX_HEAD_BYTES:
             self._refusal = HEAD_TOO_LARGE
             raise OverflowError  # ends the parser, so that uvicorn calls `send_400_response`
+        if self.declines_upgrade():
+            return
         self._in_head = False
         self._framing_bytes = 0
         if self._deadline is not None:

@@ -20,7 +20,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from tfserve.access.principals import ANONYMOUS, PRINCIPAL, Scope
 from tfserve.db.models import User
-from tfserve.errors import Forbidden, Overloaded
+from tfserve.errors import Forbidden, Overloaded, TFserveError, Unavailable
 from tfserve.ipc.messages import CheckPasswordLink, EndSession, SetPassword
 from tfserve.web.access.audit_log import OK
 from tfserve.web.access.authentication import DOCS
@@ -36,6 +36,11 @@ Respond = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 OPEN = ("/pages/login/", "/pages/password/", *DOCS)
 """Pages for people who are not logged in."""
 BACKEND = f"{__name__}.PasswordBackend"
+
+
+class LogOutNotRecorded(Unavailable):
+    """You are logged out in this browser, but the server could not record it: {reason} Copies of the cookie are \
+valid for up to 12 hours, or until a new password is set."""
 
 
 class PasswordBackend:
@@ -99,7 +104,10 @@ async def log_in(request: ASGIRequest) -> HttpResponseBase:
         return response
     if user is None:
         return await _form(request, next_path=next_path, problem="Wrong user name or password.", status=401)
+    former = request.session.get(LOG_IN_ID)
     await read(begin_session, request, user, BACKEND)
+    if former is not None:  # the new cookie takes its place in this browser, so nothing else could end it
+        await request.scope["line"].ask(EndSession(log_in_id=former))
     request.scope["audit"].write("log_in", OK, who=name)
     return HttpResponseRedirect(next_path)
 
@@ -108,8 +116,12 @@ async def log_in(request: ASGIRequest) -> HttpResponseBase:
 async def log_out(request: ASGIRequest) -> HttpResponseBase:
     """First everywhere, then in this browser: a copy of the cookie must not be valid once the page says so."""
     log_in_id = request.session.get(LOG_IN_ID)
-    if log_in_id is not None:
-        await request.scope["line"].ask(EndSession(log_in_id=log_in_id))
+    try:
+        if log_in_id is not None:
+            await request.scope["line"].ask(EndSession(log_in_id=log_in_id))
+    except TFserveError as error:
+        await read(logout, request)
+        return await error_page(LogOutNotRecorded(reason=error.message))
     await read(logout, request)
     return HttpResponseRedirect("/pages/login/")
 

@@ -69,13 +69,15 @@ def read(search: Search, index: ImageIndex) -> Annotations | None:
         is_json = path.suffix.lower() in json_records.SUFFIXES
         text = TableText(json_boxes.rows(path)) if is_json else table_text.read(path)
         above = table_text.titles(text.rows)
-        cells = number_text.with_points(text.rows[above:])
+        rows = text.rows[above:]
+        cells = number_text.with_points(rows)
         if cells and (columns := _columns(cells, index, path)):
             paths.append(path)
             splits += [search.name(path)] if columns.split >= 0 else []
             found.remarks += text.remarks(search.name(path))
             if columns.other_file:
                 found.problems.append(tables.two_files(search.name(path), columns.other_file))
+            cells = number_text.with_points(rows, {*columns.sides, *columns.size})  # a class may be called 1,5
             _Table(search, path, columns, index, found, marked).add(cells, above)
         elif cells and _has_unnamed_boxes(cells, index, path):
             search.hint = f" {search.name(path)} has no header, and its columns are not those of a known form: add one."

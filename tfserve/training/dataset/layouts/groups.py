@@ -95,11 +95,16 @@ def _searched(search: Search, pattern: str, names: Sequence[str]) -> list[str | 
 def _join_versions(search: Search) -> None:
     """Images whose paths differ only in a size, such as icons and thumbnails, are versions of one image."""
     found: dict[tuple[int, str], list[int]] = {}
+    sized: set[tuple[int, str]] = set()
     for index, image in enumerate(search.images):
         if not image.group:
-            found.setdefault((image.label, _without_sizes(image.path)), []).append(index)
+            stem = str(Path(image.path).with_suffix("")).casefold()
+            key = image.label, _without_sizes(stem)
+            found.setdefault(key, []).append(index)
+            if key[1] != stem:
+                sized.add(key)
     groups = [image.group for image in search.images]
-    versions = [indices for indices in found.values() if 1 < len(indices) <= MAX_VERSIONS]
+    versions = [indices for key, indices in found.items() if key in sized and 1 < len(indices) <= MAX_VERSIONS]
     for indices in versions:
         for index in indices:
             groups[index] = search.images[indices[0]].path
@@ -111,8 +116,15 @@ def _join_versions(search: Search) -> None:
     )
 
 
-def _without_sizes(path: str) -> str:
-    return _SIZE.sub("", str(Path(path).with_suffix("")).casefold())
+def _without_sizes(stem: str) -> str:
+    """The path unchanged if it has no size, or nothing else in its name: `640x480.jpg` says nothing of its image."""
+    bounds = f"/{stem}/"
+
+    def separator(size: re.Match[str]) -> str:
+        return "" if "/" in (bounds[size.start()], bounds[size.end() + 1]) else "/"
+
+    shortened = _SIZE.sub(separator, stem)
+    return shortened if shortened.rpartition("/")[2] else stem
 
 
 def _set(search: Search, groups: Sequence[str]) -> None:
