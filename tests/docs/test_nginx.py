@@ -31,10 +31,12 @@ def proxied(site: str, server: Server, folder: Path) -> Iterator[httpx.Client]:
     subprocess.run([*command, "-t"], check=True)
     process = subprocess.Popen(command)
     transport = httpx.HTTPTransport(retries=8)  # until nginx listens
-    with httpx.Client(base_url=f"http://127.0.0.1:{listen}", headers={"Host": NAME}, transport=transport) as client:
-        yield client
-    process.terminate()
-    process.wait(20)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{listen}", headers={"Host": NAME}, transport=transport) as client:
+            yield client
+    finally:
+        process.terminate()
+        process.wait(20)
 
 
 @pytest.fixture
