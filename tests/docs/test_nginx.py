@@ -11,24 +11,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.acceptance.conftest import REPOSITORY, Server
-from tests.docs_samples import samples
+from tests.acceptance.conftest import Server
+from tests.docs.proxy_guide import CONFIGURATIONS, NAME, nginx
 from tests.protocols.grpc_port import free_port
 
 pytestmark = pytest.mark.skipif(not shutil.which("nginx"), reason="nginx is not installed")
-
-NAME = "models.example.com"
-GUIDE = samples((REPOSITORY / "docs" / "how-to" / "nginx.md").read_text(encoding="utf-8"))
-CONFIGURATIONS = {each.title: each.code for each in GUIDE if each.language == "nginx"}
-AROUND = """
-daemon off; pid {folder}/pid; error_log {folder}/error.log;
-events {{}}
-http {{
-    access_log off; client_body_temp_path {folder}; proxy_temp_path {folder}; fastcgi_temp_path {folder};
-    uwsgi_temp_path {folder}; scgi_temp_path {folder};
-    {site}
-}}
-"""
 
 
 @pytest.fixture(scope="module")
@@ -38,24 +25,18 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     started.close()
 
 
-def without_tls(site: str, *, listen: int, port: str) -> str:
-    """The site on another port and without certificates, which a test does not have."""
-    site = re.sub(r"^ *ssl_certificate.*$", "", site, flags=re.MULTILINE)
-    return re.sub(r"listen \d+ ssl", f"listen 127.0.0.1:{listen}", site).replace("127.0.0.1:8000", f"127.0.0.1:{port}")
-
-
 def proxied(site: str, server: Server, folder: Path) -> Iterator[httpx.Client]:
     listen = free_port()
-    configuration = folder / "nginx.conf"
-    site = without_tls(site, listen=listen, port=server.url.rpartition(":")[2])
-    configuration.write_text(AROUND.format(folder=folder, site=site))
-    subprocess.run(["nginx", "-t", "-c", configuration, "-p", folder], check=True)
-    process = subprocess.Popen(["nginx", "-c", configuration, "-p", folder])
+    command = nginx(folder, site, listen=listen, backend=int(server.url.rpartition(":")[2]))
+    subprocess.run([*command, "-t"], check=True)
+    process = subprocess.Popen(command)
     transport = httpx.HTTPTransport(retries=8)  # until nginx listens
-    with httpx.Client(base_url=f"http://127.0.0.1:{listen}", headers={"Host": NAME}, transport=transport) as client:
-        yield client
-    process.terminate()
-    process.wait(20)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{listen}", headers={"Host": NAME}, transport=transport) as client:
+            yield client
+    finally:
+        process.terminate()
+        process.wait(20)
 
 
 @pytest.fixture
@@ -66,8 +47,9 @@ def whole(server: Server, tmp_path: Path) -> Iterator[httpx.Client]:
 @pytest.fixture
 def predictions_only(server: Server, tmp_path: Path) -> Iterator[httpx.Client]:
     whole, published = CONFIGURATIONS["tfserve.conf"], CONFIGURATIONS["predictions.conf"]
-    site = re.sub(r"    location / \{.*?\n    \}\n", lambda _: published, whole, flags=re.DOTALL)
-    yield from proxied(site, server, tmp_path)
+    others, count = re.subn(r"    location [^{]*\{.*?\n    \}\n", "", whole, flags=re.DOTALL)
+    assert count == 2
+    yield from proxied(re.sub(r"\}\n*$", lambda _: f"{published}}}\n", others), server, tmp_path)
 
 
 def test_the_whole_server_is_reached(whole: httpx.Client) -> None:
@@ -90,7 +72,8 @@ def test_a_request_gets_the_id_of_nginx(whole: httpx.Client) -> None:
 
 def test_only_predictions_are_published(predictions_only: httpx.Client) -> None:
     assert "error" in predictions_only.post("/v1/models/none:predict", json={"instances": [1]}).json()
-    for path in ("/push_job/", "/", "/v1/models", "/v2/repository/models/none/unload", "/jobs/"):
+    unpublished = ("/push_job/", "/", "/v1/models", "/v2/repository/models/none/unload", "/jobs/")
+    for path in (*unpublished, "/upload/", "/workspaces/none/files/a.py"):
         response = predictions_only.post(path, json={})
         assert response.status_code == 404
         assert "nginx" in response.text
@@ -116,7 +99,16 @@ def test_the_apis_work_under_a_path(server: Server, tmp_path: Path) -> None:
         assert client.get("/models/v1/models").json() == {"models": []}
 
 
+def test_an_upload_under_a_path_may_be_larger_than_other_bodies(server: Server, tmp_path: Path) -> None:
+    site = CONFIGURATIONS["tfserve.conf"].replace("client_max_body_size 64m", "client_max_body_size 1k")
+    site = site.replace("location / {", CONFIGURATIONS["path.conf"] + "location / {")
+    for client in proxied(site, server, tmp_path):
+        assert client.post("/jobs/", content=b"x" * 2000).status_code == 413
+        for path in ("/upload/", "/models/upload/"):
+            response = client.post(path, params={"name": "large.bin"}, content=b"x" * 2000)
+            assert response.json()["result"]["size"] == 2000
+
+
 def test_the_configuration_for_grpc_is_valid(tmp_path: Path) -> None:
-    site = without_tls(CONFIGURATIONS["grpc.conf"], listen=free_port(), port="0")
-    (tmp_path / "nginx.conf").write_text(AROUND.format(folder=tmp_path, site=site))
-    subprocess.run(["nginx", "-t", "-c", tmp_path / "nginx.conf", "-p", tmp_path], check=True)
+    command = nginx(tmp_path, CONFIGURATIONS["grpc.conf"], listen=free_port(), backend=1)
+    subprocess.run([*command, "-t"], check=True)

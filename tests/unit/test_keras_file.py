@@ -77,6 +77,47 @@ def test_a_lambda_whose_code_was_not_saved_is_named_with_its_layer(tmp_path: Pat
     assert "its layer 'conv' has a Python lambda as activation, and the file does not contain its code" in message
 
 
+CODE = {"value": ["4wEAAAA=", None, None]}
+
+
+@pytest.mark.parametrize("version", ["2.21.0", "3.15.1"])
+def test_a_lambda_whose_code_was_saved_is_named_with_its_layer(tmp_path: Path, version: str) -> None:
+    config = {"layers": [DENSE, {"class_name": "Dense", "config": {"name": "scores", "activation": CODE}}]}
+    for file in (hdf5(tmp_path, config, version), zipped(tmp_path, config, version)):
+        message = refusal(file)
+        assert "its layer 'scores' has a Python lambda as activation, which contains Python code" in message
+        assert "does not contain its code" not in message
+
+
+def test_what_only_looks_like_a_lambda_is_accepted(tmp_path: Path) -> None:
+    for config in ({"name": "<lambda>"}, {"bias": {"value": [1, 2, 3]}}, {"bias": {"value": 0.5}}):
+        layer = {"class_name": "Dense", "config": config}
+        assert keras_file.read(zipped(tmp_path, layer)).config == layer
+
+
+OWN = {"class_name": "Own", "module": "own", "config": {}}
+LOSSES = [{"class_name": "__lambda__", "config": CODE}, "<lambda>", OWN]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_the_loss_of_the_model_itself_is_not_checked(tmp_path: Path, loss: Any) -> None:
+    """It is not used: the server does not train the model."""
+    compiled = {**DENSE, "compile_config": {"loss": loss}}
+    for version in ("2.21.0", "3.15.1"):
+        assert keras_file.read(zipped(tmp_path, compiled, version)).config == DENSE
+    file = hdf5(tmp_path, DENSE)
+    with h5py.File(file, "a") as content:
+        content.attrs["training_config"] = json.dumps({"loss": loss})
+    assert keras_file.read(file).config == DENSE
+
+
+def test_the_loss_of_a_model_inside_another_is_checked(tmp_path: Path) -> None:
+    """Keras deserializes it with the layer. So it does for a whole model in HDF5."""
+    compiled = {**DENSE, "compile_config": {"loss": LOSSES[0]}}
+    for file in (zipped(tmp_path, {"config": {"layers": [compiled]}}), hdf5(tmp_path, compiled)):
+        assert "contains Python code" in refusal(file)
+
+
 @pytest.mark.parametrize(
     ("layer", "words"),
     [

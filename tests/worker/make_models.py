@@ -134,6 +134,9 @@ def keras_files(folder: Path) -> None:
     for name, model in (("dense", dense), ("lambda", lambda_), ("custom", custom)):
         model.save(folder / f"{name}.keras")
         model.save(folder / f"{name}.h5")
+    dense.compile(loss=lambda expected, found: keras.losses.mse(expected, found))
+    for suffix in ("h5", "keras"):
+        dense.save(folder / f"compiled.{suffix}")
 
 
 def keras_2_files(folder: Path) -> None:
@@ -165,6 +168,9 @@ def keras_2_files(folder: Path) -> None:
     found = layers.GlobalAveragePooling1D(name="mean")(layers.Embedding(10, 3)(ids))
     tf_keras.Model(ids, found).save(folder / "ragged.h5")
     tf_keras.Model(steps, layers.Lambda(lambda x: x + 1)(steps)).save(folder / "lambda2.h5")
+    activated = tf_keras.Model(steps, layers.Dense(1, activation=lambda x: x * 2, name="scores")(steps))
+    for suffix in ("h5", "keras"):
+        activated.save(folder / f"activated.{suffix}")
 
 
 def keep(model: tf_keras.Model, path: Path, inputs: np.ndarray) -> None:

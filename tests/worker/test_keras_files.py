@@ -98,3 +98,14 @@ def test_a_suffix_may_be_in_capitals(models: Path, tmp_path: Path) -> None:
     for suffix in ("keras", "h5"):
         shutil.copy(models / f"dense.{suffix}", tmp_path / f"DENSE.{suffix.upper()}")
         assert computed(tmp_path / f"DENSE.{suffix.upper()}", x=np.float32([[1, 2]]))["dense"].tolist() == [[3]]
+
+
+@pytest.mark.parametrize("suffix", ["h5", "keras"])
+def test_a_model_compiled_with_a_lambda_as_loss_is_loaded(models: Path, suffix: str) -> None:
+    assert computed(models / f"compiled.{suffix}", x=np.float32([[1, 2]]))["dense"].tolist() == [[3]]
+
+
+@pytest.mark.parametrize("suffix", ["h5", "keras"])
+def test_a_lambda_as_activation_is_named_with_its_layer(models: Path, suffix: str) -> None:
+    with pytest.raises(Invalid, match="its layer 'scores' has a Python lambda as activation"):
+        load(models / f"activated.{suffix}")

@@ -27,6 +27,10 @@ LOST_LAMBDA = (
     "its layer {layer!r} has a Python lambda as {key}, and the file does not contain its code. Use a built-in {key}, or"
     " export the model as a SavedModel with model.export(folder), or model.save(folder) in Keras 2."
 )
+SAVED_LAMBDA = (
+    "its layer {layer!r} has a Python lambda as {key}, which contains Python code that would run inside this server."
+    " Use a built-in {key}, or export the model as a SavedModel with model.export(folder)."
+)
 NOT_KERAS = "it is not a Keras model, or it was not completely saved or copied. Save or copy it again."
 WEIGHTS_ONLY = (
     "it contains weights but no model (save_weights writes such files). Build the model"
@@ -115,7 +119,10 @@ def _read_zip(file: Path) -> KerasFile:
                 with archive.open(name) as weights:
                     _check_links(file, weights)
         metadata = json.loads(archive.read("metadata.json")) if "metadata.json" in archive.namelist() else {}
-        return KerasFile(True, str(metadata.get("keras_version", "3")), json.loads(archive.read("config.json")))
+        config = json.loads(archive.read("config.json"))
+        if isinstance(config, dict):
+            config.pop("compile_config", None)  # not used with compile=False, unlike that of a model inside this one
+        return KerasFile(True, str(metadata.get("keras_version", "3")), config)
 
 
 def _read_hdf5(file: Path) -> KerasFile:
@@ -172,8 +179,8 @@ def _problems(model: Any) -> Iterator[str]:
             yield HAS_CODE
         yield from _problem_of_module(each, name)
         config = each.get("config")
-        if isinstance(config, dict) and (key := next((key for key in config if config[key] == "<lambda>"), None)):
-            yield LOST_LAMBDA.format(layer=config.get("name", name), key=key)
+        if isinstance(config, dict):
+            yield from _problem_of_lambda(name, config)
         if isinstance(config, dict) and isinstance(config.get(_VOCABULARY), str):
             yield _outside_file(name, config[_VOCABULARY])
         if name in _OPERATORS and isinstance(config, dict):
@@ -203,6 +210,21 @@ def _problem_of_module(each: dict[str, Any], name: str) -> Iterator[str]:
         yield custom_class(str(each["config"] if name == "function" else called))
     elif name == "function" and not _FUNCTION_MODULES.fullmatch(module):
         yield f"it refers to the function {each.get('config')!r} of {module}, which a model must not call."
+
+
+def _problem_of_lambda(name: str, config: dict[str, Any]) -> Iterator[str]:
+    layer = config.get("name", name)
+    for key, value in config.items():
+        if value == "<lambda>" and key != "name":
+            yield LOST_LAMBDA.format(layer=layer, key=key)
+        elif _is_code(value):
+            yield SAVED_LAMBDA.format(layer=layer, key=key)
+
+
+def _is_code(value: Any) -> bool:
+    """Whether it is a Python function as Keras saves it: its code, defaults and closure."""
+    saved = value["value"] if isinstance(value, dict) and value.keys() == {"value"} else None
+    return isinstance(saved, list) and len(saved) == 3 and isinstance(saved[0], str)
 
 
 def _problem_of_operation(name: str, config: dict[str, Any]) -> Iterator[str]:
