@@ -164,13 +164,16 @@ def test_methods_send_every_field_of_the_workspace_api(recorder: Recorder) -> No
                 sent = recorder.requests[-1]
                 url, _, query = sent[1].partition("?")
                 assert (sent[0], url) == (verb.upper(), path.format(id=VALUES["id"]))
-                assert dict(parse_qsl(query)).keys() == parameters_in("query", operation), name
+                assert dict(parse_qsl(query)).keys() == parameters_in("query", operation, recorder.document), name
                 if path != "/json_test/" and verb == "post" and "requestBody" in operation:
                     assert json.loads(sent[2]).keys() == fields_of(recorder.document, operation) - IGNORED, name
 
 
-def parameters_in(location: str, operation: dict[str, Any]) -> set[str]:
-    return {each["name"] for each in operation.get("parameters", []) if each["in"] == location}
+def parameters_in(location: str, operation: dict[str, Any], document: dict[str, Any]) -> set[str]:
+    shared = document["components"].get("parameters", {})
+    listed = operation.get("parameters", [])
+    given = [shared[each["$ref"].rpartition("/")[2]] if "$ref" in each else each for each in listed]
+    return {each["name"] for each in given if each["in"] == location}
 
 
 def fields_of(document: dict[str, Any], operation: dict[str, Any]) -> set[str]:

@@ -146,7 +146,7 @@ def test_the_document_has_an_operation_for_each_row() -> None:
     assert added["requestBody"]["required"] is True, "it has a required field"
     assert operations["post", "/echo/"]["requestBody"]["required"] is False
     schema = added["responses"]["200"]["content"]["application/json"]["schema"]
-    assert schema["properties"]["result"] == {"type": "integer"}
+    assert schema["properties"]["result"] == {"type": "integer", "format": "int64"}
     shown = operations["get", "/tasks/{id}"]
     assert [(each["name"], each["in"], each["required"]) for each in shown["parameters"]] == [
         ("id", "path", True), ("n", "query", False),

@@ -52,6 +52,8 @@ EXPORTED = (KERAS, HDF5, TFJS_GRAPH, TFJS_LAYERS)
 CONVERTIBLE = (SAVED_MODEL, *EXPORTED)
 """Formats that are converted in search of a faster runtime."""
 
+_PADDLE_SUFFIX = ".pdmodel"
+
 FILE_FORMATS = {
     ".keras": KERAS,
     ".h5": HDF5,
@@ -61,7 +63,7 @@ FILE_FORMATS = {
     ".ort": ORT,
     ".xml": OPENVINO,
     ".pb": FROZEN_GRAPH,
-    ".pdmodel": PADDLE,
+    _PADDLE_SUFFIX: PADDLE,
     ".echo": ECHO,
 }
 
@@ -210,12 +212,12 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _first_model(folder: Path) -> Path | None:
-    """The first file with a suffix of models. Other files end in .xml and .pb too, so their content decides."""
+    """The first file that is one by its suffix and its content, from which Paddle models can't be recognised."""
     files = sorted(file for file in _entries(folder) if file.suffix.lower() in FILE_FORMATS and file.is_file())
     return next(
         (
             file for file in files[:MAX_EXAMINED]
-            if file.suffix.lower() not in (".xml", ".pb") or isinstance(contents.identify(file), str)
+            if file.suffix.lower() == _PADDLE_SUFFIX or isinstance(contents.identify(file), str)
         ),
         None,
     )  # fmt: skip

@@ -70,7 +70,7 @@ class Machines:
             return await then[0](message)
 
         connection = await Connection.open(ours, handle)
-        then.append(self.head.attach(WORKER, connection))
+        then.append(self.head.of(WORKER).attach(connection))
         self.connections.append(connection)
         self._all.append(connection)
         self._all.append(await Connection.open(theirs, handler))
