@@ -58,6 +58,7 @@ def test_the_page_and_its_files_are_served_under_the_policy_of_all_pages(server:
         assert (response.status_code, response.headers["Cache-Control"]) == (200, "public, max-age=31536000, immutable")
 
 
+@pytest.mark.slow
 @in_chromium
 def test_an_example_of_a_model_of_this_server_can_be_tried(server: Server, workspace: str, tmp_path: Path) -> None:
     path = echo.write(server.roots / "tried.echo", {"x": {"dtype": "float32", "shape": [-1, 3]}})

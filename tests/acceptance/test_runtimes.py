@@ -35,6 +35,7 @@ def test_an_onnx_file_is_deployed_and_answers(server: Server, workspace: str, do
     assert "no output 'z'" in job["error"]["message"]
 
 
+@pytest.mark.slow
 def test_without_tensorflow_a_saved_model_is_served_by_openvino_and_said_to_be_not_compared(
     start: Callable[..., Server], models: Path, tmp_path: Path
 ) -> None:

@@ -261,6 +261,7 @@ def test_models_make_room_when_memory_is_short(start: Start) -> None:
     assert server.call("/get_status/", name="never")["deployment"]["state"] == "active"
 
 
+@pytest.mark.slow
 def test_the_command_line_sets_the_time_and_shows_what_sleeps(server: Sleepy) -> None:
     def run(*words: str) -> str:
         command_line = [sys.executable, "-m", "tfserve.cli", *words, "--server", server.url]

@@ -25,6 +25,7 @@ def test_this_machine_shows_what_runs_on_it_while_it_changes(
     server.call("/undeploy/", name=workspace, timeout=60)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phone", [False, True])
 def test_the_longest_name_fits_on_every_page(server: Server, open_page: OpenPage, phone: bool) -> None:
     """`open_page` checks that no page scrolls sideways."""

@@ -14,6 +14,8 @@ from tests.protocols.grpc_port import Port, infer_request, predict_request, tens
 from tfserve.web.api.protos import oip_pb2 as v2
 from tfserve.web.api.protos import tfserving_pb2 as v1
 
+pytestmark = pytest.mark.slow  # its processes import TensorFlow
+
 MAKE = Path(__file__).parents[1] / "worker" / "make_signature_defaults.py"
 X = np.float32([[1, 2]])
 

@@ -76,7 +76,11 @@ def narrowed(document: Any, *tables: dict[str, list[Any]]) -> Any:
     for operation in [operation for path in told["paths"].values() for operation in path.values()]:
         for media in operation.get("requestBody", {}).get("content", {}).values():
             media.pop("example", None)  # it names workspaces that do not exist, and creates a token
-        parameters = operation.get("parameters", [])
+        shared = told["components"].get("parameters", {})
+        parameters = [
+            copy.deepcopy(shared[each["$ref"].rpartition("/")[2]]) if "$ref" in each else each
+            for each in operation.get("parameters", [])
+        ]
         # A length that does not fit the body would refuse nearly every request.
         operation["parameters"] = [each for each in parameters if each["name"] != LENGTH_OF_JSON]
         for parameter in operation["parameters"]:

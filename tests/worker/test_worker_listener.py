@@ -18,6 +18,8 @@ from tfserve.tensors.specs import Array
 from tfserve.web.predictions.live_models import LiveModels, Model
 from tfserve.web.predictions.request import Caller, CallerGone, PredictionRequest, PredictionResult
 
+pytestmark = pytest.mark.slow  # its processes import TensorFlow
+
 Use = Callable[[Callable[[Model], Awaitable[Any]]], Any]
 
 
