@@ -47,7 +47,10 @@ function connect() {
 function onError() {
   // After `stopping` the server ends each stream at once, so only a failed connection means that it is gone.
   if (connection.dataset.state !== "stopping" || stream.readyState === EventSource.CLOSED) show("disconnected");
-  if (stream.readyState === EventSource.CLOSED) retry = setTimeout(connect, RECONNECT_MS);
+  if (stream.readyState === EventSource.CLOSED) {
+    retry = setTimeout(connect, RECONNECT_MS);
+    refetch(); // a stream is refused once the session has ended, but only a response to htmx has the status
+  }
 }
 
 function waitForNext() {
