@@ -334,6 +334,29 @@ def test_names_that_differ_in_more_or_less_than_a_size_are_no_versions(tmp_path:
     assert {image.group for image in good(tmp_path / "p").images} == {""}
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("cup.png", "cup_rot90.png", "cup_flip_2.jpg", "Cup - Copy (2).png", "cup_hflip_rot-15.png"),
+        (
+            "img 1.png", "output/cat_original_img 1.png_9ee54bdc-980c-4605-af15-739ca7c67a85.png",
+            "output/cat_original_img 1.png_70101c92-5580-4cfc-a55f-e39a56e12122.png",
+        ),
+    ],
+)  # fmt: skip
+def test_copies_that_an_augmentation_made_are_a_group(tmp_path: Path, names: tuple[str, ...]) -> None:
+    others = ("cups.png", "plate_rot90.png", "plate_rot45.png", "img 2.png", "flip.png")
+    for file, made in zip((*names, *others), pictures(tmp_path / "made", len(names) + len(others)), strict=True):
+        (tmp_path / "p/images/cat" / file).parent.mkdir(parents=True, exist_ok=True)
+        made.rename(tmp_path / "p/images/cat" / file)
+    class_folders(tmp_path / "p" / "images", ("dog",), 2)
+    found = good(tmp_path / "p")
+    group = {image.path.removeprefix("images/cat/"): image.group for image in found.images}
+    assert {group[name] for name in names} == {f"images/cat/{names[0]}"}
+    assert {each for name, each in group.items() if name not in names} == {""}
+    only(found.remarks, "add only what was changed")
+
+
 def test_positions_in_names_are_no_sizes(tmp_path: Path) -> None:
     class_folders(tmp_path / "p" / "images", ("cat", "dog"), 20)
     for number, path in enumerate(sorted((tmp_path / "p" / "images" / "cat").iterdir())):

@@ -7,21 +7,17 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import msgspec
 
-from tfserve.training.dataset.search import Search, sentence
+from tfserve.training.dataset.layouts import versions
+from tfserve.training.dataset.layouts.versions import set_groups
+from tfserve.training.dataset.search import Search
 
 MAX_PATTERN = 500
 TIME_S = 20.0
 ROBOFLOW = r"([^/]+)\.rf\.[0-9a-f]{8,}\.\w+$"
 """Roboflow's copies of one image have its name and a digest of their own."""
-
-MAX_VERSIONS = 16
-"""If more paths are the same without sizes, these are rather positions or counts."""
-_SIZE = re.compile(r"[ _.-]*(?<!\d)(?:\d{2,4} ?[x×] ?\d{2,4}|\d{2,4} ?px|@\dx)(?![^\W_])[ _-]*")
-"""As in `48x48/open.png`, `open-48x48.png`, `open@2x.png` and `32px_open.png`."""
 
 _MATCH = """
 import json, re, sys
@@ -37,12 +33,12 @@ def apply(search: Search, groups: str, columns: Sequence[str]) -> None:
     `groups` is `auto`, `none`, the name of a column (whose values are there already), or a regular expression.
     """
     if groups == "none":
-        _set(search, [""] * len(search.images))
+        set_groups(search, [""] * len(search.images))
     elif any(image.group for image in search.images):
         pass  # from a column
     elif groups == "auto":
         _apply_pattern(search, ROBOFLOW)
-        _join_versions(search)
+        versions.join(search)
     elif groups in columns:
         search.problems.append(f"groups: the column {groups!r} is empty for all images.")
     elif problem := _problem(groups):
@@ -73,7 +69,7 @@ def _apply_pattern(search: Search, pattern: str) -> int:
     names = [image.path for image in search.images]
     found = _searched(search, pattern, names)
     if any(found):
-        _set(search, [each or "" for each in found])
+        set_groups(search, [each or "" for each in found])
     return sum(each is not None for each in found)
 
 
@@ -90,47 +86,6 @@ def _searched(search: Search, pattern: str, names: Sequence[str]) -> list[str | 
         search.problems.append(f"groups: the pattern {pattern[:100]!r} takes too long. Use a simpler one.")
         return [""] * len(names)
     return msgspec.json.decode(done.stdout, type=list[str | None])
-
-
-def _join_versions(search: Search) -> None:
-    """Images whose paths differ only in a size, such as icons and thumbnails, are versions of one image."""
-    found: dict[tuple[int, str], list[int]] = {}
-    sized: set[tuple[int, str]] = set()
-    for index, image in enumerate(search.images):
-        if not image.group:
-            stem = str(Path(image.path).with_suffix("")).casefold()
-            key = image.label, _without_sizes(stem)
-            found.setdefault(key, []).append(index)
-            if key[1] != stem:
-                sized.add(key)
-    groups = [image.group for image in search.images]
-    versions = [indices for key, indices in found.items() if key in sized and 1 < len(indices) <= MAX_VERSIONS]
-    for indices in versions:
-        for index in indices:
-            groups[index] = search.images[indices[0]].path
-    if versions:
-        _set(search, groups)
-    search.remarks += sentence(
-        "Images whose paths differ only in a size are taken for versions of one",
-        [" and ".join(search.images[index].path for index in indices[:2]) for indices in versions],
-    )
-
-
-def _without_sizes(stem: str) -> str:
-    """The path unchanged if it has no size, or nothing else in its name: `640x480.jpg` says nothing of its image."""
-    bounds = f"/{stem}/"
-
-    def separator(size: re.Match[str]) -> str:
-        return "" if "/" in (bounds[size.start()], bounds[size.end() + 1]) else "/"
-
-    shortened = _SIZE.sub(separator, stem)
-    return shortened if shortened.rpartition("/")[2] else stem
-
-
-def _set(search: Search, groups: Sequence[str]) -> None:
-    search.images[:] = [
-        msgspec.structs.replace(image, group=group) for image, group in zip(search.images, groups, strict=True)
-    ]
 
 
 def _describe(search: Search) -> None:
