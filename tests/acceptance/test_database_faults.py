@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -75,6 +76,34 @@ def test_nothing_is_acknowledged_once_the_database_is_replaced(start: Start) -> 
     status, sentence = server.refused("/create_workspace/", name="b")
     assert (status, "was replaced" in sentence) == (503, True)
     assert server.http.get("/v2/health/ready").status_code == 503
+
+
+@pytest.mark.sqlite
+def test_a_log_out_that_can_not_be_recorded_clears_the_cookie_and_says_that_copies_are_valid(start: Start) -> None:
+    server = start(TFSERVE_AUTH="on")
+    code = re.search(r"/pages/password/\?code=(\S+)", server.log)
+    assert code
+    with httpx.Client(base_url=server.url, headers={"Accept": "text/html", "Origin": server.url}, timeout=60) as page:
+        page.get(code[0])
+        csrf = {"csrfmiddlewaretoken": page.cookies["tfserve_csrf"]}
+        secret = "long enough for this"
+        page.post("/pages/password/", data={**csrf, "code": code[1], "password": secret, "again": secret})
+        page.post("/pages/login/", data={**csrf, "username": "admin", "password": secret})
+        assert page.cookies["tfserve_session"]
+        csrf = {"csrfmiddlewaretoken": page.cookies["tfserve_csrf"]}
+        (server.data_dir / "tfserve.sqlite3").rename(server.data_dir / "kept")
+        shown = page.get("/pages/workspaces/")
+        assert (shown.status_code, shown.headers["retry-after"]) == (503, "1")
+        assert page.get("/jobs/", headers={"Accept": "application/json"}).status_code == 503
+        again = page.post("/pages/login/", data={**csrf, "username": "admin", "password": secret})
+        assert again.status_code == 503
+        csrf = {"csrfmiddlewaretoken": page.cookies["tfserve_csrf"]}  # a log-in renews it
+        refused = page.post("/pages/logout/", data=csrf)
+        assert refused.status_code == 503
+        assert "You are logged out in this browser" in refused.text
+        assert "tfserve_session" not in page.cookies
+    (server.data_dir / "kept").rename(server.data_dir / "tfserve.sqlite3")
+    assert "Traceback" not in server.log
 
 
 def corrupt(file: Path) -> None:

@@ -33,8 +33,8 @@ from tfserve.web.pages.sessions import LOG_IN_ID, begin_session, principal_of
 
 Respond = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 
-OPEN = ("/pages/login/", "/pages/password/", *DOCS)
-"""Pages for people who are not logged in."""
+OPEN = ("/pages/login/", "/pages/logout/", "/pages/password/", *DOCS)
+"""Pages for people who are not logged in, or whose session can't be read now."""
 BACKEND = f"{__name__}.PasswordBackend"
 
 
@@ -72,7 +72,10 @@ class LogInRequired:
             return await self._get_response(request)
         principal = PRINCIPAL.get()
         if principal is ANONYMOUS:
-            found = await read(principal_of, request)
+            try:
+                found = await read(principal_of, request)
+            except TFserveError as error:  # this middleware is outside of the one that shows errors
+                return await error_page(error)
             if found is None:
                 return await _form(request, next_path=request.get_full_path(), status=401)
             principal = found
