@@ -40,6 +40,22 @@ def test_a_class_without_a_label_is_refused() -> None:
         image_boxes.for_files(OUTPUTS | {"labels": np.array([[7, 0, 0]])}, np.array([[100, 200]]), SPEC)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"boxes": np.zeros((1, 2, 4), np.float32)},
+        {"boxes": np.zeros((1, 1, 4), np.float32)},
+        {"boxes": np.zeros((1, 3, 5), np.float32)},
+        {"scores": np.zeros((1, 2), np.float32)},
+        {"labels": np.zeros((1, 2), np.int32)},
+        {"count": np.array([3, 3])},
+    ],
+)
+def test_outputs_of_different_lengths_are_refused(change: dict[str, np.ndarray]) -> None:
+    with pytest.raises(Invalid, match="outputs of the detector do not match"):
+        image_boxes.for_files(OUTPUTS | change, np.array([[100, 200]]), SPEC)
+
+
 def test_outputs_are_found_by_their_names() -> None:
     assert [each.name for each in image_boxes.choose(SPECS[::-1])] == ["boxes", "scores", "labels", "count"]
     with pytest.raises(Invalid, match="missing: 'count'"):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tfserve.tensors.specs import Array
-from tfserve.worker.trials.numeric_diff import Difference, compare
+from tfserve.worker.trials.numeric_diff import Difference, compare, is_rounded
 
 
 def difference(given: Any, expected: Any, dtype: Any = np.float32, *, reduced: bool = False) -> Difference:
@@ -27,6 +27,9 @@ def difference(given: Any, expected: Any, dtype: Any = np.float32, *, reduced: b
         ([[0.1, 0.9]], [[0.1, 0.9]], np.float32),
         ([math.nan, math.inf], [math.nan, math.inf], np.float32),
         ([1e6, 1.0], [1e6, 0.0], np.float32),
+        ([[300.0, 200.001]], [[300.0, 200.0]], np.float32),
+        ([[30.0, 2e-4]], [[30.0, 0.0]], np.float32),
+        ([[-math.inf, 2.0]], [[-math.inf, 2.0]], np.float32),
         ([[0.5, 0.5 + 1e-9]], [[0.5 + 1e-9, 0.5]], np.float32),
         ([1.003], [1.0], ml_dtypes.bfloat16),
         ([2**53 + 1], [2**53 + 1], np.int64),
@@ -51,6 +54,14 @@ def test_these_agree(given: Any, expected: Any, dtype: Any) -> None:
         ([2**53], [2**53 + 1], np.int64, "is not equal"),
         ([True], [False], np.bool_, "is not equal"),
         ([b"a"], [b"b"], object, "is not equal"),
+        ([[1e6, 0.5]], [[1e6, 0.51]], np.float32, "differs by up to 0.01"),
+        (
+            [[5.0, -1e9, 7.0], [5.0, 2.0, -1e9]],
+            [[5.5, -1e9, 7.0], [5.0, 2.0, -1e9]],
+            np.float32,
+            "differs by up to 0.5",
+        ),
+        ([[1.5, -3.4e38]], [[1.0, -3.4e38]], np.float32, "differs by up to 0.5"),
         ([[1.0]], [1.0], np.float32, "has the shape [1, 1], not [1]"),
     ],
 )
@@ -78,6 +89,23 @@ def test_with_fewer_bits_requested_larger_differences_are_taken_but_not_other_cl
     assert difference([[0.92, 0.08]], [[0.9, 0.1]], reduced=True).problem == ""
     assert "only 0.0% of the rows" in difference([[0.49, 0.51]], [[0.51, 0.49]], reduced=True).problem
     assert "a tenth of its range" in difference([[0.7, 0.3]], [[0.9, 0.1]], reduced=True).problem
+
+
+@pytest.mark.parametrize(("given", "expected"), [([1, 2, 3, 4], [4, 3, 2, 1]), ([b"a"], [b"b"])])
+def test_with_fewer_bits_class_numbers_and_text_must_be_equal_almost_everywhere(given: Any, expected: Any) -> None:
+    kind = object if isinstance(given[0], bytes) else np.int64
+    assert "0.0% of the values of output 'y'" in difference(given, expected, kind, reduced=True).problem
+    many = np.arange(100)
+    assert difference(np.where(many < 4, 7, many), many, np.int64, reduced=True).problem == ""
+    assert "94.0%" in difference(np.where(many < 6, 7, many), many, np.int64, reduced=True).problem
+
+
+@pytest.mark.parametrize("masked", [-1e9, -3.4e38, -math.inf, math.nan])
+def test_masked_scores_do_not_hide_that_rows_were_mixed(masked: float) -> None:
+    alone = np.array([[masked, 2.0, 3.0], [1.0, masked, 3.0]], np.float32)
+    assert is_rounded(alone * np.float32(1 + 1e-7), alone)
+    assert not is_rounded(np.where(alone == 3, np.float32(3.01), alone), alone)
+    assert not is_rounded(np.where(alone == 1, np.float32(1.01), alone), alone)
 
 
 def mask_difference(flips: int, *, close: bool, positions: int = 2000) -> Difference:

@@ -70,17 +70,18 @@ class Relay:
         Web processes get nothing while the node `is_unprotected`.
         """
         self._former = _without_gauges(self._counted)
+        # Nothing is awaited between a response and its use, so it can't replace a later change.
         try:
-            rules, models = await head.ask(GetAccessRules()), (await head.ask(GetModels())).models
+            self._rules = await head.ask(GetAccessRules())
+            self._may_be_open = may_be_open
+            models = (await head.ask(GetModels())).models
         except ConnectionLost:
             return
-        # Nothing is awaited up to here since the last response, so no change can be overtaken.
         self._head, self._url = head, url
         changed = list(self._models.begin(models))
-        self._rules, self._may_be_open = rules, may_be_open
         if self.is_unprotected:
             return
-        await self._announce(AccessChanged(rules=rules))
+        await self._announce(AccessChanged(rules=self._rules))
         for name, versions in changed:
             await self._announce(ModelChanged(workspace=name, versions=versions))
         await self._announce(HeadChanged(head=self._state()))

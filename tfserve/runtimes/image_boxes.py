@@ -40,10 +40,20 @@ def for_files(outputs: Mapping[str, Array], sizes: Array, spec: ImageSpec) -> di
     Raises `Invalid`.
     """
     boxes, scores, numbers = (np.array(outputs[name]) for name in (BOXES, SCORES, LABELS))
-    if boxes.ndim != _RANKS[BOXES] or boxes.shape[-1] != 4 or boxes.shape[:2] != scores.shape != numbers.shape:
-        raise Invalid(f"The outputs of the detector do not match: boxes {boxes.shape}, scores {scores.shape}.")
+    counts = outputs[COUNT].reshape(-1, 1)
+    images = scores.shape[:1]
+    if not (
+        boxes.shape == (*scores.shape, 4)
+        and scores.ndim == _RANKS[SCORES]
+        and numbers.shape == scores.shape
+        and counts.shape == (*images, 1)
+    ):
+        raise Invalid(
+            "The outputs of the detector do not match: expected boxes (images, n, 4), scores and labels (images, n), and count"
+            f" (images); given boxes {boxes.shape}, scores {scores.shape}, labels {numbers.shape}, count {outputs[COUNT].shape}."
+        )
     places = np.arange(scores.shape[1])
-    kept = places < outputs[COUNT].reshape(-1, 1)
+    kept = places < counts
     height, width = np.split(sizes.astype(np.float32), 2, axis=1)
     sides = np.stack([width, height, width, height], axis=2)
     boxes = np.where(kept[..., np.newaxis], boxes.astype(np.float32) * sides, np.float32(0))

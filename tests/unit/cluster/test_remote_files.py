@@ -277,6 +277,26 @@ async def test_the_last_writer_wins(tmp_path: Path) -> None:
     assert {each.name: each.read_bytes() for each in folder.iterdir()} == {"both.txt": b"script", "kept.txt": b"script"}
 
 
+async def test_a_file_that_both_machines_removed_may_come_back(tmp_path: Path) -> None:
+    folder = tmp_path / "w"
+    written(folder / "a.txt", b"0")
+
+    async def nothing(_: RunScript) -> ScriptEnded:
+        return ENDED
+
+    async def remove(request: RunScript) -> ScriptEnded:
+        (Path(request.folder) / "a.txt").unlink()
+        (folder / "a.txt").unlink()
+        return ENDED
+
+    async with machines(tmp_path) as both:
+        carrier, request = both.carrier(), RunScript(job=0, workspace="w", folder=str(folder), text="")
+        await carrier.carry(request, remove)
+        written(folder / "a.txt", b"0")
+        await carrier.carry(request, nothing)
+    assert names(folder) == {"a.txt"}
+
+
 async def test_files_arrive_even_when_the_script_has_failed(tmp_path: Path) -> None:
     async def fail(request: RunScript) -> ScriptEnded:
         written(Path(request.folder) / "partial.txt")

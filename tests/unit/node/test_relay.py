@@ -27,6 +27,7 @@ from tfserve.ipc.messages import (
     ModelVersion,
     ReadCounters,
     ReadInFlight,
+    TokenRule,
     WakeModel,
 )
 from tfserve.ipc.metrics import ModelCounts, WebCounts
@@ -49,6 +50,8 @@ class Parts:
     def __init__(self) -> None:
         self.relay = Relay(drain_s=5)
         self.rules = RULES
+        #: what the head announces while the node asks for its models
+        self.change: Message | None = None
         self.models: dict[str, list[ModelVersion]] = {"m": [ACTIVE]}
         self.woken: list[str] = []
         self.received: list[Message] = []
@@ -75,6 +78,8 @@ class Parts:
             case GetAccessRules():
                 return self.rules
             case GetModels():
+                if self.change is not None:
+                    await self.head.ask(self.change)
                 return Models(models=self.models)
             case WakeModel():
                 self.woken.append(message.workspace)
@@ -116,6 +121,23 @@ def test_changes_are_acknowledged_when_the_web_process_has_them() -> None:
                 assert parts.received[:number] == sent[:number]
 
     asyncio.run(changes())
+
+
+def test_a_token_that_is_revoked_while_the_node_connects_stays_revoked() -> None:
+    revoked = AccessRules(is_required=True, tokens=[])
+
+    async def connects() -> None:
+        async with running() as parts:
+            token = TokenRule(id=1, name="ci", scopes=["admin"], workspaces=None, digests=[])
+            parts.rules = AccessRules(is_required=True, tokens=[token])
+            parts.change = AccessChanged(rules=revoked)
+            parts.head.close()
+            await parts.head.lost
+            await parts.connect_head()
+            assert await parts.web.ask(GetAccessRules()) == revoked
+            assert [each for each in parts.received if isinstance(each, AccessChanged)][-1].rules == revoked
+
+    asyncio.run(connects())
 
 
 def test_what_the_web_process_asks_reaches_the_head_unless_it_is_away() -> None:

@@ -59,8 +59,8 @@ class SharedFolder:
             await self._files.bring_back(self._folder, here)
         if there:
             await self._files.change_mirror(self._name, there, found)
-        if here or there or not self._base:
-            self._base = _merged(ours, here.put, here.remove)
+        # Also when there is nothing to do: both sides may have made the same change.
+        self._base = _merged(ours, here.put, here.remove)
 
 
 def _merged(ours: Listing, put: list[ContentEntry], remove: list[str]) -> Listing:

@@ -224,6 +224,8 @@ class Nodes:
         if node.line is line and node.is_stopping:
             self._lose(node, line, STOPPED)
             return
+        if node.line is not line:  # it has opened another one
+            return
         _set_away(node, node.opened.address)
         self.changed.fire()
         await asyncio.sleep(REOPEN_S)

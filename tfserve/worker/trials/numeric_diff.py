@@ -27,10 +27,16 @@ MAX_CLOSE_SHARE = 1e-3
 REDUCED_CLASSES, REDUCED_SPAN = 0.95, 0.1
 """At reduced precision: minimum share of equal classes, and maximum difference relative to an output's range."""
 
+SMALL = 100.0
+"""Up to this size, values of all columns may have cancelled out to give any other. Beyond it, a column's own size counts."""
+HUGE = 1e30
+"""Larger values stand for infinity."""
+
 
 class Difference(msgspec.Struct):
     """The result so far; `problem` is the first reason why the outputs do not agree.
 
+    `exact` counts the values without rounding errors (class numbers, text) that a runtime at reduced precision gave.
     `other_classes` is the largest share of an example's positions with another class that was accepted.
     """
 
@@ -38,6 +44,8 @@ class Difference(msgspec.Struct):
     max_rel: float = 0.0
     rows: int = 0
     same_rows: int = 0
+    exact: int = 0
+    same_exact: int = 0
     other_classes: float = 0.0
     problem: str = ""
 
@@ -83,6 +91,10 @@ def _reduced_problem(found: Difference, outputs: Sequence[tuple[str, Array, Arra
     for name, one, original in outputs:
         if not _is_near(one, original):
             return f"output {name!r} differs by more than a tenth of its range"
+        if is_exact(original):
+            found.exact, found.same_exact = found.exact + original.size, found.same_exact + int((one == original).sum())
+            if found.same_exact < REDUCED_CLASSES * found.exact:
+                return f"only {found.same_exact / found.exact:.1%} of the values of output {name!r} are the same"
     same = found.same_classes
     return "" if same is None or same >= REDUCED_CLASSES else f"only {same:.1%} of the rows have the same class"
 
@@ -127,8 +139,7 @@ def _compare_floats(found: Difference, given: Array, original: Array) -> str:
     if difference.size:
         found.max_abs = max(found.max_abs, float(difference.max()))
         found.max_rel = max(found.max_rel, float((difference / np.maximum(size, tolerance.absolute)).max()))
-    # Where large numbers cancel out, the remainder is only as precise as they are.
-    scale = max(1.0, float(size.max(initial=0.0)))
+    scale = np.maximum(1.0, _scale(one, other))[finite]
     agrees = bool((difference <= tolerance.relative * size + tolerance.absolute * scale).all())
     same = _same_classes(one, other)
     rows, same_rows = int(same.size), int(same.sum())
@@ -162,11 +173,12 @@ def _is_near(given: Array, original: Array) -> bool:
     if given.shape != original.shape or given.dtype != original.dtype:
         return False
     if is_exact(original):
-        return True  # a class number, perhaps: its share is counted where the chances are an output
+        return True  # the share of equal values decides
     one, other = given.astype(np.float64), original.astype(np.float64)
     if not np.array_equal(np.isfinite(one), np.isfinite(other)):
         return False
-    other, one = other[np.isfinite(other)], one[np.isfinite(other)]
+    counted = np.isfinite(other) & (one != other)
+    one, other = one[counted], other[counted]
     return not other.size or bool(np.abs(one - other).max() <= REDUCED_SPAN * max(np.ptp(other), np.abs(other).max()))
 
 
@@ -177,9 +189,23 @@ def is_rounded(given: Array | None, original: Array | None) -> bool:
     if is_exact(given):
         return bool(np.array_equal(given, original))
     one, other = given.astype(np.float64), original.astype(np.float64)
-    scale = float(np.nanmax(np.abs(other), initial=0.0))
     noise = 8 * float(np.finfo(given.dtype).eps if given.dtype.kind == "f" else 2**-7)
-    return bool(np.allclose(one, other, rtol=16 * noise, atol=noise * min(scale, 1e30), equal_nan=True))
+    return bool(np.isclose(one, other, rtol=16 * noise, atol=noise * _scale(one, other), equal_nan=True).all())
+
+
+def _scale(given: Array, original: Array) -> Array:
+    """The size of the values that may have cancelled out to give each value of `original`: a remainder is only as precise.
+
+    A column of the last axis that is much smaller than the others is another quantity: a probability next to a price.
+    What is equal in both says nothing about the others of its column: masks of -1e9, for example.
+    """
+    size = np.where(np.isfinite(original) & (np.abs(original) < HUGE), np.abs(original), 0.0)
+    largest = size.max(initial=0.0)
+    if original.ndim < 2 or largest <= SMALL:
+        return np.full(original.shape, largest)
+    rows = tuple(range(original.ndim - 1))
+    column = np.where(given != original, size, 0.0).max(axis=rows, initial=1.0)
+    return np.broadcast_to(np.minimum(largest, SMALL * column), original.shape)
 
 
 def is_exact(array: Array) -> bool:
