@@ -48,9 +48,10 @@ def for_files(outputs: Mapping[str, Array], sizes: Array, spec: ImageSpec) -> di
         and numbers.shape == scores.shape
         and counts.shape == (*images, 1)
     ):
+        given = ", ".join(f"{name} {outputs[name].shape}" for name in NAMES)
         raise Invalid(
-            "The outputs of the detector do not match: expected boxes (images, n, 4), scores and labels (images, n), and count"
-            f" (images); given boxes {boxes.shape}, scores {scores.shape}, labels {numbers.shape}, count {outputs[COUNT].shape}."
+            "The outputs of the detector do not match: expected boxes (images, n, 4), scores and labels (images, n), and"
+            f" count (images); given {given}."
         )
     places = np.arange(scores.shape[1])
     kept = places < counts

@@ -28,9 +28,9 @@ REDUCED_CLASSES, REDUCED_SPAN = 0.95, 0.1
 """At reduced precision: minimum share of equal classes, and maximum difference relative to an output's range."""
 
 SMALL = 100.0
-"""Up to this size, values of all columns may have cancelled out to give any other. Beyond it, a column's own size counts."""
+"""Values up to this size may have cancelled out to give any other one. Beyond it, a column's own size counts."""
 HUGE = 1e30
-"""Larger values stand for infinity."""
+"""Larger values count as infinite."""
 
 
 class Difference(msgspec.Struct):
@@ -194,7 +194,7 @@ def is_rounded(given: Array | None, original: Array | None) -> bool:
 
 
 def _scale(given: Array, original: Array) -> Array:
-    """The size of the values that may have cancelled out to give each value of `original`: a remainder is only as precise.
+    """The size of what may have cancelled out to give each value of `original`: a remainder is only as precise.
 
     A column of the last axis that is much smaller than the others is another quantity: a probability next to a price.
     What is equal in both says nothing about the others of its column: masks of -1e9, for example.
