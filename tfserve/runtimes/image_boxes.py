@@ -50,7 +50,7 @@ def for_files(outputs: Mapping[str, Array], sizes: Array, spec: ImageSpec) -> di
     ):
         given = ", ".join(f"{name} {outputs[name].shape}" for name in NAMES)
         raise Invalid(
-            "The outputs of the detector do not match: expected boxes (images, n, 4), scores and labels (images, n), and"
+            "The outputs of the detector do not match: expected boxes (images, n, 4), scores and labels (images, n) and"
             f" count (images); given {given}."
         )
     places = np.arange(scores.shape[1])
