@@ -70,6 +70,12 @@ def test_a_keras_file_is_converted_for_every_runtime_and_the_fastest_serves(tria
         assert trial.p50_s is not None
         assert trial.p50_s >= trial.best_s["1"]
         assert trial.size_bytes
+    for name, trial in found.items():
+        again = trials.ask(name, model, work, again=trial)
+        assert isinstance(again, Converted), again
+        assert again.trial.best_s.keys() == trial.best_s.keys()
+        assert 0 < again.trial.cost_s <= trial.cost_s
+        assert again.trial.path == trial.path
     report = trials.conversions.end(trials.key(model), work, list(found.values()), precision="float32")
     assert report.chosen in ("litert", "onnxruntime", "openvino")
     assert trials.conversions.find(trials.key(model)) == report

@@ -37,6 +37,9 @@ NEED_TENSORFLOW = frozenset({TENSORFLOW, "litert", "onnxruntime"})
 CLEARLY_FASTER = 0.95
 """Maximum ratio of a converted model's time to TensorFlow's; above it, the gain is not worth numeric differences."""
 
+NEAR_COST = 2.0
+"""A busy machine may make a measurement this much longer."""
+
 NOT_COMPARED = "not compared with TensorFlow, which is not installed here"
 
 ENOUGH_SAMPLES = 8
@@ -174,6 +177,14 @@ def choose(trials: Sequence[RuntimeTrial], *, asked: str = "auto") -> RuntimeTri
     if reference is None or asked != "auto":
         return fastest
     return fastest if fastest.cost_s <= CLEARLY_FASTER * reference.cost_s else reference
+
+
+def contenders(trials: Sequence[RuntimeTrial]) -> list[RuntimeTrial]:
+    """Those that may be the fastest if other work disturbed a measurement; none if one is far ahead."""
+    timed = [each for each in trials if each.ok and each.cost_s < math.inf]
+    limit = NEAR_COST * min((each.cost_s for each in timed), default=0.0)
+    near = [each for each in timed if each.cost_s <= limit]
+    return near if len(near) > 1 else []
 
 
 class Conversions:

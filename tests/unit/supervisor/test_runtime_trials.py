@@ -80,6 +80,20 @@ async def test_the_fastest_runtime_that_agrees_takes_over_without_a_gap(begin: B
         )
 
 
+async def test_a_runtime_whose_measurement_was_disturbed_is_timed_again(begin: Begin, tmp_path: Path) -> None:
+    async with begin() as server:
+        await server.create()
+        disturbed = {"best_s": {"1": 0.15}, "again_s": 0.08}
+        await server.deploy(
+            model(tmp_path, openvino=disturbed, litert=FAST, onnxruntime={"best_s": {"1": 0.3}, "again_s": 0.01})
+        )
+        found = await until_chosen(server, "was chosen")
+        times = {each["runtime"]: each.get("best_s") for each in found["trials"]}
+        assert (times["openvino"], times["litert"]) == ({"1": 0.08}, FAST["best_s"])
+        assert times["onnxruntime"] == {"1": 0.3}, "it was too far behind"
+        assert (server.settings.data_path / "conversions" / "m" / "openvino.echo").exists()
+
+
 async def test_a_report_is_used_again_after_a_restart_without_another_trial(begin: Begin, tmp_path: Path) -> None:
     path = model(tmp_path, openvino=FAST)
     async with begin() as server:

@@ -278,7 +278,7 @@ class Convert(Request[Converted]):
     The first `candidate` of a work folder is `tensorflow`: it computes what the others are compared with. `key` is the
     response to IdentifyModel. `samples` are requests that the model has computed: each the body of a `ComputeRequest`
     of `tfserve.ipc.predictions`, or a predict request as JSON. When a runtime `was_requested` by name, the model is
-    converted for it even if nothing can be compared.
+    converted for it even if nothing can be compared. With `again`, a former trial of this folder, it is only timed.
     """
 
     candidate: str
@@ -288,3 +288,4 @@ class Convert(Request[Converted]):
     precision: str = "float32"
     samples: list[bytes] = []
     was_requested: bool = False
+    again: RuntimeTrial | None = None
