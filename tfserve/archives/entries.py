@@ -58,7 +58,7 @@ class ArchiveEntry:
         return tuple(part for part in self.name.replace("\\", "/").split("/") if part not in ("", "."))
 
     def path_in(self, folder: Path) -> Path:
-        """Where to write it. Raises `NotInside`, so that a name that nobody has checked can't lead outside."""
+        """Where to write it. Raises `NotInside`, so that an unchecked name can't lead outside."""
         problem = name_problem(self.name) or ("it is empty" if not self.parts else None)
         if problem is not None:
             raise NotInside(name=self.name[:100], problem=problem)
