@@ -17,8 +17,7 @@ from tfserve.access import secrets
 from tfserve.access.principals import Scope
 from tfserve.config import Settings
 from tfserve.errors import Invalid
-from tfserve.ipc.messages import AccessRules
-from tfserve.ipc.messages.access import TokenDigest, TokenRule
+from tfserve.ipc.messages import AccessRules, TokenDigest, TokenRule
 from tfserve.web.access.audit_log import AuditLog
 from tfserve.web.access.authenticator import Authenticator
 from tfserve.web.access.token_limits import TokenLimits
