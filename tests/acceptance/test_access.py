@@ -548,6 +548,10 @@ def test_logging_out_ends_the_session_with_all_copies_of_its_cookie_and_no_other
         logged_in(there)
         copied = {"Cookie": copy, "Accept": "application/json"}
         assert httpx.get(f"{server.url}/jobs/", headers=copied).status_code == 200
+        for foreign in ('prefs={"a":1}', "flag", "a b=c", "x=1,2; =", "n\xe4me=\xe4", 'open="'):
+            cookies = f"{foreign}; {copy}; {foreign}".encode("latin-1")
+            with_foreign = {**copied, "Cookie": cookies}
+            assert httpx.get(f"{server.url}/jobs/", headers=with_foreign).status_code == 200, foreign
         with httpx.stream("GET", f"{server.url}/pages/events", headers=copied, timeout=30) as events:
             lines = events.iter_lines()
             next(lines)

@@ -141,6 +141,29 @@ def test_a_bad_form_is_refused_and_nothing_stays(server: Server, body: bytes, wo
     assert folders(server) == before
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("../../../outside.bin", "leads outside"), ("a/../../x", "leads outside"), ("/outside.bin", "leads outside"),
+        ("..\\..\\x", "leads outside"), ("folder/a.bin", "it has folders"), ("..", "leads outside"),
+        ("", "it is empty"), (".", "it is empty"), ("x" * 300, "too long"), ("a\nb", "control characters"),
+    ],
+)  # fmt: skip
+def test_the_name_in_a_form_is_checked_like_that_of_the_query(server: Server, name: str, words: str) -> None:
+    before = set(server.data_dir.parent.rglob("*"))
+    status, sentence = problem(server.http.post("/upload/", files={"file": ("a.bin", b"evil")}, data={"name": name}))
+    assert (status, words in sentence) == (400, True), sentence
+    new = [each for each in set(server.data_dir.parent.rglob("*")) - before if each.is_file()]
+    assert not [each for each in new if each.read_bytes() == b"evil"]
+
+
+def test_the_name_in_a_form_replaces_that_of_the_file(server: Server) -> None:
+    found = result(server.http.post("/upload/", files={"file": ("a.bin", b"x")}, data={"name": "b.bin"}))
+    assert found["name"] == "b.bin"
+    assert [each.name for each in (server.data_dir / "uploads" / found["id"] / "content").iterdir()] == ["b.bin"]
+    result(server.http.delete(f"/upload/{found['id']}"))
+
+
 def test_a_body_that_is_too_large_ends_at_once_however_it_is_sent(server: Server) -> None:
     before = folders(server)
     piece = bytes(100_000)

@@ -13,9 +13,11 @@ import hpack
 import uvloop
 
 from tests.protocols.grpc_port import free_port
+from tfserve.access import secrets
 from tfserve.access.principals import Scope
 from tfserve.config import Settings
 from tfserve.errors import Invalid
+from tfserve.ipc.messages import AccessRules, TokenDigest, TokenRule
 from tfserve.web.access.audit_log import AuditLog
 from tfserve.web.access.authenticator import Authenticator
 from tfserve.web.access.token_limits import TokenLimits
@@ -35,8 +37,9 @@ Message = v2.ModelInferRequest
 class Echo:
     """Methods that return what they get. A message with the id `wait` is never answered, `bad` is refused."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, authenticator: Authenticator) -> None:
         self.port = port
+        self.authenticator = authenticator
         self.clients: list[Client] = []
         self.cancelled = asyncio.Event()
         self.waiting = asyncio.Event()
@@ -66,7 +69,12 @@ class Echo:
 
     def service(self) -> Service:
         methods = {"Unary": Unary(Message, Message, self.unary), "Stream": StreamMethod(Message, Message, self.stream)}
-        return Service("test.Echo", {**methods, "Admin": Unary(Message, Message, self.unary, Scope.ADMIN)})
+        special = {
+            "Admin": Unary(Message, Message, self.unary, Scope.ADMIN),
+            "Health": Unary(Message, Message, self.unary, None),
+            "Watch": StreamMethod(Message, Message, self.stream, None),
+        }
+        return Service("test.Echo", {**methods, **special})
 
 
 class Frame(NamedTuple):
@@ -161,14 +169,16 @@ def message(**fields: Any) -> bytes:
 
 
 @asynccontextmanager
-async def echo_server(folder: Path, **settings: Any) -> AsyncIterator[Echo]:
-    """In this process, on a port of its own. Fails on errors in callbacks."""
+async def echo_server(folder: Path, *, token: str | None = None, **settings: Any) -> AsyncIterator[Echo]:
+    """In this process, on a port of its own. Fails on errors in callbacks. With a token, calls require it."""
     faults: list[Any] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
-    echo = Echo(free_port())
-    chosen = Settings(grpc_port=echo.port, **settings)
     authenticator = Authenticator(lambda _: None, AuditLog(folder / "audit.jsonl"))
-    authenticator.is_required = False
+    echo = Echo(free_port(), authenticator)
+    chosen = Settings(grpc_port=echo.port, **settings)
+    digests = [TokenDigest(secrets.digest((token or "").encode()))]
+    rules = [TokenRule(1, "t", ["predict"], None, digests)]
+    authenticator.apply(AccessRules(is_required=token is not None, tokens=rules))
     try:
         async with serving([echo.service()], chosen, None, authenticator, TokenLimits(chosen)):
             yield echo

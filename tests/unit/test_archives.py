@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tfserve.archives.entries import ArchiveNoRoom, ArchiveTooLarge, BadArchive
+from tfserve.archives.entries import ArchiveEntry, ArchiveNoRoom, ArchiveTooLarge, BadArchive, NotInside
 from tfserve.archives.unpacking import MAX_FILES, Unpacked, is_archive, unpack
 from tfserve.errors import TFserveError
 
@@ -288,3 +288,13 @@ def test_an_archive_is_unpacked_by_a_process_of_its_own(tmp_path: Path) -> None:
     done = subprocess.run([*command, "0"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1
     assert '"code": "out_of_space"' in done.stdout
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "/x", "..\\x", "", "./", "C:\\x", "a\nb", "x" * 300])
+def test_a_name_that_nobody_has_checked_does_not_become_a_path_outside(tmp_path: Path, name: str) -> None:
+    with pytest.raises(NotInside, match="can't be the path of a file"):
+        ArchiveEntry(0, name, 0).path_in(tmp_path)
+
+
+def test_a_name_with_folders_becomes_a_path_inside(tmp_path: Path) -> None:
+    assert ArchiveEntry(0, "./a\\b//c..txt", 0).path_in(tmp_path) == tmp_path / "a" / "b" / "c..txt"

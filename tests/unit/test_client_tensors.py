@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from decimal import Decimal
 from typing import Any
 
 import httpx
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from tfserve_client import Invalid
-from tfserve_client.tensors import DATATYPES, LENGTH, Body, has_meant_type, infer_body, read_outputs
+from tfserve_client.tensors import DATATYPES, LENGTH, NUMPY_TYPES, Body, has_meant_type, infer_body, read_outputs
 
 
 def parts(body: Body) -> tuple[dict[str, Any], bytes]:
@@ -125,3 +126,38 @@ def test_without_numpy_inputs_and_outputs_are_lists(monkeypatch: pytest.MonkeyPa
     assert found == {"y": [[1, 2], [3, 4]]}
     with pytest.raises(Invalid, match="no input 'z'"):
         infer_body({"z": [1]}, {"x": "FP32"})
+
+
+@pytest.mark.parametrize(
+    ("value", "datatype", "words"),
+    [
+        ([1.5, 2.7], "INT32", r"INT32 \(whole numbers from -2147483648 to 2147483647\), got 1.5 at index \[0\]"),
+        ([[1, 2], [3, 2.5]], "UINT8", r"got 2.5 at index \[1, 1\]"),
+        ([300], "UINT8", "out of bounds"), ([300.0], "UINT8", "'x'"), ([-1.0], "UINT8", "'x'"), ([-1], "UINT64", "'x'"),
+        ([2**70], "INT64", "'x'"), ([1e20], "INT64", "'x'"), ([float("nan")], "INT64", "'x'"),
+        ([0.5], "BOOL", "true or false"), ([2], "BOOL", "got 2"),
+        ([1, 1e6], "FP16", r"FP16 \(numbers up to 65504\), got 1000000.0 at index \[1\]"),
+        ([70_000], "FP16", "got 70000"), ([1e39], "FP32", "got 1e[+]39"), ([1e39], "BF16", "got 1e[+]39"),
+        (np.array([1e6]), "FP16", "got 1000000.0"), (np.array([1.0, 1e39]), "FP32", r"at index \[1\]"),
+        ([None], "FP32", "'x'"), (["1.5"], "FP32", "got text"), ([[1], [2, 3]], "FP32", "'x'"), ([1j], "FP32", "'x'"),
+        ([None, 1], "BOOL", "'x'"),
+    ],
+)  # fmt: skip
+def test_numbers_that_would_change_are_refused(value: Any, datatype: str, words: str) -> None:
+    with pytest.raises(Invalid, match=words):
+        infer_body({"x": value}, {"x": datatype})
+
+
+@pytest.mark.parametrize(
+    ("value", "datatype", "sent"),
+    [
+        ([1.0, 2.0], "INT32", [1, 2]), ([True, False], "INT8", [1, 0]), ([0, 1.0], "BOOL", [False, True]),
+        ([2**53 + 1, 1.0], "INT64", [2**53 + 1, 1]), ([2**64 - 1], "UINT64", [2**64 - 1]),
+        ([0.1, float("inf"), 1], "FP32", [np.float32(0.1), np.inf, 1]), (65504, "FP16", 65504),
+        ([Decimal("0.5"), 2], "FP64", [0.5, 2]), ([], "INT32", []), (np.array([np.inf]), "FP16", [np.inf]),
+    ],
+)  # fmt: skip
+def test_numbers_that_stay_the_same_are_converted(value: Any, datatype: str, sent: Any) -> None:
+    _, tail = parts(infer_body({"x": value}, {"x": datatype}))
+    expected = np.array(sent, NUMPY_TYPES[datatype])
+    assert tail == expected.tobytes()

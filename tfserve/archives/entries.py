@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from tfserve.errors import Invalid, OutOfSpace, TooLarge
 
@@ -23,6 +23,10 @@ JUNK_FILES = (".ds_store", "thumbs.db")
 
 class BadArchive(Invalid):
     """{name} can't be unpacked: {problem}."""
+
+
+class NotInside(Invalid):
+    """{name!r} can't be the path of a file in a folder: {problem}."""
 
 
 class ArchiveTooLarge(TooLarge):
@@ -52,6 +56,13 @@ class ArchiveEntry:
     def parts(self) -> tuple[str, ...]:
         """The parts of its path. Some programs for Windows write backslashes."""
         return tuple(part for part in self.name.replace("\\", "/").split("/") if part not in ("", "."))
+
+    def path_in(self, folder: Path) -> Path:
+        """Where to write it. Raises `NotInside`, so that an unchecked name can't lead outside."""
+        problem = name_problem(self.name) or ("it is empty" if not self.parts else None)
+        if problem is not None:
+            raise NotInside(name=self.name[:100], problem=problem)
+        return folder.joinpath(*self.parts)
 
     @property
     def key(self) -> tuple[str, ...]:

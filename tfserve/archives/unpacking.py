@@ -78,8 +78,8 @@ def unpack(path: Path, folder: Path, *, name: str, max_bytes: int, room: int) ->
             raise ArchiveNoRoom(name=name, size=size, room=max(0, room))
         folder.mkdir(mode=0o700)
         for entry in archive.entries:
-            if entry.is_folder and not entry.is_junk:
-                folder.joinpath(*entry.parts).mkdir(parents=True, exist_ok=True, mode=0o700)
+            if entry.is_folder and entry.parts and not entry.is_junk:
+                entry.path_in(folder).mkdir(parents=True, exist_ok=True, mode=0o700)
         for entry in files:
             _write(archive, entry, folder, name)
         return Unpacked(len(files), size)
@@ -128,7 +128,7 @@ def _checked(archive: Archive, name: str, *, packed: int, max_bytes: int) -> lis
 
 
 def _write(archive: Archive, entry: ArchiveEntry, folder: Path, name: str) -> None:
-    path = folder.joinpath(*entry.parts)
+    path = entry.path_in(folder)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
         file = path.open("xb")

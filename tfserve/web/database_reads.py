@@ -11,7 +11,7 @@ from django.db import Error as DatabaseError
 from django.db import InterfaceError, OperationalError, connection
 
 from tfserve.db.database import cause_of, is_outage
-from tfserve.errors import DatabaseUnavailable
+from tfserve.errors import DatabaseUnavailable, Internal
 
 log = logging.getLogger(__name__)
 
@@ -19,9 +19,22 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+class AcceptedUnread(Internal):
+    """{what} was accepted, but the database can't be read ({cause}), so this response can't show the result. Do not \
+send the request again. GET {path} shows the result once the database is back."""
+
+
 async def read(query: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """What the query returns. A connection that has broken meanwhile is opened again, once."""
     return await asyncio.to_thread(read_here, lambda: query(*args, **kwargs))
+
+
+async def read_accepted(what: str, path: str, query: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """As `read`, after a request was accepted: a client must not send it again. Raises `AcceptedUnread`."""
+    try:
+        return await read(query, *args, **kwargs)
+    except DatabaseUnavailable as error:
+        raise AcceptedUnread(what=what, cause=error.detail["cause"], path=path) from None
 
 
 def read_here(query: Callable[[], T]) -> T:

@@ -6,7 +6,7 @@ import asyncio
 import io
 from pathlib import Path
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from tfserve.errors import NotFound
 
@@ -32,6 +32,7 @@ def _thumbnail(file: Path, side: int) -> bytes:
     try:
         if file.suffix.lower() not in SUFFIXES or not file.is_file() or file.stat().st_size > MAX_FILE_BYTES:
             raise NotFound(f"{file.name!r} is not an image that can be shown.")
+        Image.MAX_IMAGE_PIXELS = None  # our own limit is checked right after
         with Image.open(file, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise NotFound(f"{file.name!r} has more than {MAX_PIXELS:,} pixels.")
@@ -39,7 +40,9 @@ def _thumbnail(file: Path, side: int) -> bytes:
             upright = ImageOps.exif_transpose(image)
             upright.thumbnail((side, side))
             return _webp(upright.convert("RGBA" if upright.has_transparency_data else "RGB"))
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, MemoryError) as error:
+    except NotFound:
+        raise
+    except Exception as error:  # a broken file can raise anything
         raise NotFound(f"{file.name!r} can't be shown: {error}.") from None
 
 

@@ -1,10 +1,14 @@
-"""What a person can do about a connection that could not be used."""
+"""The errors of connections: `Unreachable`, with what a person can do about it."""
 
 from __future__ import annotations
 
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import httpx
+
+from tfserve_client.errors import UnexpectedResponse, Unreachable
 
 CA_HINT = (
     "Name the CA that signed it, or the certificate itself if it signed itself: ca_file (--ca-file, TFSERVE_CA_FILE)."
@@ -21,6 +25,25 @@ HTTPS_HINT = "If the server uses TLS, its address begins with https://."
 _WRONG_TIME = {9, 10}
 """OpenSSL's codes for certificates that are not valid yet, or not any more."""
 _UNKNOWN_SIGNER = {18, 19, 20, 21}
+
+
+def unreachable(url: str, error: httpx.TransportError) -> Unreachable:
+    hint = hint_about(url, error)
+    cause = (str(error) or type(error).__name__).rstrip(".")
+    found = Unreachable(f"No response from {url}: {cause}{hint and '. '}{hint}")
+    found.is_explained = bool(hint) and hint != HTTPS_HINT
+    return found
+
+
+@contextmanager
+def translated(url: str) -> Iterator[None]:
+    """Errors of httpx that no flow has handled, as errors of this package."""
+    try:
+        yield
+    except httpx.TransportError as error:
+        raise unreachable(url, error) from error
+    except httpx.DecodingError as error:
+        raise UnexpectedResponse(f"The response of {url} can't be decompressed: {error}") from error
 
 
 def hint_about(url: str, error: BaseException) -> str:

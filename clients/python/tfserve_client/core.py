@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import httpx
 
-from tfserve_client.connection_errors import HTTPS_HINT, hint_about
+from tfserve_client.connection_errors import unreachable
 from tfserve_client.errors import Invalid, UnexpectedResponse, Unreachable, from_response
 from tfserve_client.flows import Flow, Pause, Request
 from tfserve_client.retries import Retries
@@ -71,11 +71,7 @@ class Core:
         return result_in((yield from self._send(request)))
 
     def _unreachable(self, error: httpx.TransportError) -> Unreachable:
-        hint = hint_about(self.url, error)
-        cause = (str(error) or type(error).__name__).rstrip(".")
-        found = Unreachable(f"No response from {self.url}: {cause}{hint and '. '}{hint}")
-        found.is_explained = bool(hint) and hint != HTTPS_HINT
-        return found
+        return unreachable(self.url, error)
 
 
 def result_in(response: httpx.Response) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -20,9 +21,16 @@ def read_file(core: Core, address: str) -> Flow[bytes]:
 
 
 def save_file(core: Core, address: str, target: Path) -> Flow[int]:
-    """Writes a response to a file piece by piece. The file appears when it is complete. Returns its size."""
+    """Writes a file piece by piece. It appears when it is complete. Returns its size. Raises `Invalid` for a folder."""
+    return save_response(core, address, target, check=lambda response: _require_file(response, address))
+
+
+def save_response(
+    core: Core, address: str, target: Path, *, check: Callable[[httpx.Response], None] = lambda _: None
+) -> Flow[int]:
+    """Like `save_file`, for any response that `check` does not refuse."""
     response = yield from core._send(Request("GET", address, wait_s=None, idempotent=True, streamed=True))
-    _require_file(response, address)
+    check(response)
     temporary = target.with_name(f".{target.name}.part")
     file = yield Work(partial(temporary.open, "wb"))
     size = 0

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tfserve_client.core import JSON, Core, encoded, given, result_in, whole
+from tfserve_client.downloads import save_response
 from tfserve_client.errors import JobTimeout
 from tfserve_client.flows import Flow, Request, Work, operation
 from tfserve_client.jobs import FINISHED
@@ -80,8 +81,7 @@ class ModelJobs(Core):
     @operation
     def download_batch_output(self, id: int, target: str | Path) -> Flow[int]:  # noqa: A002
         """Write the output that is there to the local path `target`. Returns its size in bytes."""
-        response = yield from self._send(Request("GET", f"/batch/{id}/output", wait_s=None, idempotent=True))
-        return int((yield Work(partial(Path(target).write_bytes, response.content))))
+        return save_response(self, f"/batch/{id}/output", Path(target))
 
     # --- deferred predictions
 

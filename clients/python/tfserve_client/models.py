@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import httpx
+
 from tfserve_client.core import Core, given, in_path
+from tfserve_client.errors import from_response
 from tfserve_client.flows import Flow, Request, operation, submission
 from tfserve_client.jobs import submit
 
@@ -123,9 +126,11 @@ class Models(Core):
 
     @operation
     def is_model_ready(self, model: str, version: str | None = None) -> Flow[bool]:
-        """Whether a model accepts predictions now."""
-        response = yield Request("GET", f"{v2_path(model, version)}/ready")
-        return bool(response.is_success)
+        """Whether a model accepts predictions now: one attempt. Raises `Unreachable`, and `Unauthenticated`."""
+        response: httpx.Response = yield Request("GET", f"{v2_path(model, version)}/ready")
+        if response.status_code in (401, 403):
+            raise from_response(response)
+        return response.is_success
 
     @operation
     def model_config(self, model: str, version: str | None = None) -> Flow[dict[str, Any]]:

@@ -63,12 +63,12 @@ def follow_output(core: Core, path: str, offset: int, timeout: float | None, use
     deadline = None if timeout is None else time.monotonic() + timeout
     failures = 0
     while True:
-        begin = offset
+        is_alive = False  # whether anything has arrived on this connection
         try:
             reader = yield from _open(core, path, offset, deadline)
             while chunk := (yield Chunk()):
                 for piece in _pieces(reader, chunk, offset):
-                    offset = piece.offset
+                    offset, is_alive = piece.offset, True
                     yield from use(piece)
                     if piece.ended:
                         return
@@ -77,10 +77,10 @@ def follow_output(core: Core, path: str, offset: int, timeout: float | None, use
         except (httpx.TransportError, Unreachable) as error:
             remaining_until(deadline)
             cause = error if isinstance(error, Unreachable) else core._unreachable(error)
-        failures = 0 if offset > begin else failures + 1
+        failures = 0 if is_alive else failures + 1
         if failures > core._retries.attempts:
             raise cause
-        yield Pause(core._retries.first_s * failures)
+        yield Pause(core._retries.first_s * max(1, failures))
 
 
 def texts(piece: Piece) -> Stream[str]:

@@ -123,34 +123,75 @@ def _binary(name: str, value: Any, datatype: str | None) -> tuple[dict[str, Any]
 
 def _array(np: Any, name: str, value: Any, datatype: str | None) -> Any:
     if is_array(value):
-        return _adapted(np, np.asarray(value), datatype)
+        return _adapted(np, name, np.asarray(value), datatype)
     if datatype == "BYTES":
         return np.array(value, dtype=object)
-    if datatype == "BF16":
-        bits = np.asarray(value, np.float32).view(np.uint32)
-        return _as_bfloat16(np, name, bits)
+    if datatype is not None and datatype not in NUMPY_TYPES:
+        raise Invalid(f"Input {name!r} takes {datatype}, which this client can't send.")
     try:
-        return np.asarray(value, dtype=None if datatype is None else NUMPY_TYPES[datatype])
-    except (ValueError, TypeError, OverflowError, KeyError) as error:
+        found = np.asarray(value)
+        if datatype is None:
+            return found
+        if found.dtype.kind in "SU":
+            raise ValueError("expected numbers, got text")
+        with np.errstate(all="ignore"):
+            cast = np.asarray(value, "float32" if datatype == "BF16" else NUMPY_TYPES[datatype])
+    except (ValueError, TypeError, OverflowError) as error:
         raise Invalid(f"Input {name!r} can't become a tensor of {datatype or 'one type'}: {error}") from None
+    cast = _as_bfloat16(np, name, cast) if datatype == "BF16" else cast
+    _require_kept(np, name, found, cast, datatype)
+    return cast
 
 
-def _adapted(np: Any, array: Any, datatype: str | None) -> Any:
-    """An array of a default type in the type of the model, if that keeps the numbers (floats: apart from rounding)."""
+def _adapted(np: Any, name: str, array: Any, datatype: str | None) -> Any:
+    """An array of a default type in the type of the model, if that keeps the numbers (floats: apart from rounding).
+
+    The server refuses the others with what the model takes. Raises `Invalid` for floats that the type can't hold.
+    """
     wanted = NUMPY_TYPES.get(datatype or "")
     if wanted is None or wanted == "bfloat16" or array.dtype.name not in DEFAULT_TYPES:
         return array
-    cast = array.astype(wanted, casting="unsafe")
-    is_float = array.dtype.kind == "f" and cast.dtype.kind == "f"
-    return cast if is_float or (array.dtype.kind == "i" and np.array_equal(cast, array)) else array
+    with np.errstate(all="ignore"):
+        cast = array.astype(wanted, casting="unsafe")
+    if array.dtype.kind == "f" and cast.dtype.kind == "f":
+        _require_kept(np, name, array, cast, datatype)
+        return cast
+    return cast if array.dtype.kind == "i" and np.array_equal(cast, array) else array
 
 
-def _as_bfloat16(np: Any, name: str, bits: Any) -> Any:
+def _require_kept(np: Any, name: str, given: Any, cast: Any, datatype: str | None) -> None:
+    """Numbers must stay the same; as floats they may be rounded, but not become infinite. Raises `Invalid`."""
+    if cast.dtype.kind in "biu":
+        is_kept = np.asarray(cast == given, bool)
+    else:
+        numbers = given.astype("float64") if given.dtype.kind == "O" else given
+        is_kept = np.isfinite(cast.astype("float64")) | ~np.isfinite(numbers)
+        if given.dtype.kind == "O":
+            is_kept &= np.asarray(given != None, bool)  # noqa: E711 (of each element)
+    if not is_kept.all():
+        place = tuple(int(each) for each in np.argwhere(~is_kept)[0])
+        raise Invalid(
+            f"Input {name!r} takes {datatype} ({_range(np, cast.dtype)}), got {given[place]} at index {list(place)}."
+            " Scale or round the numbers before you send them, or send an array of another dtype if the model takes it."
+        )
+
+
+def _range(np: Any, dtype: Any) -> str:
+    if dtype.kind == "b":
+        return "true or false"
+    if dtype.kind in "iu":
+        return f"whole numbers from {np.iinfo(dtype).min} to {np.iinfo(dtype).max}"
+    most = 3.3895e38 if dtype.kind not in "f" else float(np.finfo(dtype).max)
+    return f"numbers up to {most:.6g}"
+
+
+def _as_bfloat16(np: Any, name: str, array: Any) -> Any:
     try:
         import ml_dtypes  # type: ignore[import-not-found, unused-ignore]
     except ImportError:
         raise Invalid(f"Input {name!r} takes BF16. Install ml_dtypes, and send an array of its bfloat16.") from None
-    return bits.view(np.float32).astype(ml_dtypes.bfloat16)
+    with np.errstate(all="ignore"):
+        return array.astype(ml_dtypes.bfloat16)
 
 
 def _length_prefixed(name: str, values: Sequence[Any]) -> Iterator[bytes]:

@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar, cast
 
 import httpx
 
+from tfserve_client.connection_errors import translated
 from tfserve_client.errors import Invalid
 from tfserve_client.flows import Chunk, Emit, Flow, Pause, Request, Runs, RunsAsync, Stream, Work
 from tfserve_client.jobs import AsyncJob, Job, job_fields
@@ -137,9 +138,10 @@ class SyncTransport(Settings, Runs):
     def _run(self, flow: Flow[T]) -> T:
         effects = _SyncEffects(self._http, self)
         try:
-            effect = next(flow)
-            while True:
-                effect = effects.resume(flow, effect)
+            with translated(self.url):
+                effect = next(flow)
+                while True:
+                    effect = effects.resume(flow, effect)
         except StopIteration as end:
             return cast(T, end.value)
         finally:
@@ -148,13 +150,14 @@ class SyncTransport(Settings, Runs):
     def _iterate(self, stream: Stream[T]) -> Iterator[T]:
         effects = _SyncEffects(self._http, self)
         try:
-            effect = next(stream)
-            while True:
-                if isinstance(effect, Emit):
-                    yield effect.value
-                    effect = next(stream)
-                else:
-                    effect = effects.resume(stream, effect)
+            with translated(self.url):
+                effect = next(stream)
+                while True:
+                    if isinstance(effect, Emit):
+                        yield effect.value
+                        effect = next(stream)
+                    else:
+                        effect = effects.resume(stream, effect)
         except StopIteration:
             return
         finally:
@@ -232,9 +235,10 @@ class AsyncTransport(Settings, RunsAsync):
     async def _run(self, flow: Flow[T]) -> T:
         effects = _AsyncEffects(self._http, self)
         try:
-            effect = next(flow)
-            while True:
-                effect = await effects.resume(flow, effect)
+            with translated(self.url):
+                effect = next(flow)
+                while True:
+                    effect = await effects.resume(flow, effect)
         except _Ended as end:
             return cast(T, end.value)
         except StopIteration as end:
@@ -245,13 +249,14 @@ class AsyncTransport(Settings, RunsAsync):
     async def _iterate(self, stream: Stream[T]) -> AsyncIterator[T]:
         effects = _AsyncEffects(self._http, self)
         try:
-            effect = next(stream, None)
-            while effect is not None:
-                if isinstance(effect, Emit):
-                    yield effect.value
-                    effect = next(stream, None)
-                else:
-                    effect = await effects.resume(stream, effect)
+            with translated(self.url):
+                effect = next(stream, None)
+                while effect is not None:
+                    if isinstance(effect, Emit):
+                        yield effect.value
+                        effect = next(stream, None)
+                    else:
+                        effect = await effects.resume(stream, effect)
         except _Ended:
             return
         finally:

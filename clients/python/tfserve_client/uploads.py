@@ -90,6 +90,11 @@ def _upload(
     failures = 0
     while info["state"] == "receiving":
         piece = yield Work(partial(_read, path, info["offset"]))
+        if not piece:
+            raise Invalid(
+                f"{path} has only {info['offset']} of {size} bytes now: it was shortened during its upload. Upload it"
+                " again when no program changes it."
+            )
         try:
             before = info["offset"]
             info = result_in((yield from core._send(_append(info["id"], before, piece))))

@@ -13,6 +13,7 @@ from tfserve.errors import Unauthenticated
 from tfserve.web.access.authenticator import Authenticator, TokenMissing
 from tfserve.web.access.lasting_requests import LASTING, LastingRequest, LastingSessions
 from tfserve.web.access.token_limits import TokenLimits
+from tfserve.web.http.body_stream import held_bytes
 
 PUBLIC = ("/v2/health/", "/static/", "/favicon.ico")
 """Probes of orchestrators have no token, and the log-in page needs its style sheet."""
@@ -78,7 +79,7 @@ class Authentication:
                 await self._pages(scope, receive, send)
                 return
         PRINCIPAL.set(principal)
-        size = self.limits.begin(principal, length)
+        size = self.limits.begin(principal, held_bytes(scope, length))
         lasting = self._lasting(scope, receive, send, authorization, api_key)
         if principal is not ANONYMOUS:
             lasting.require_sender()

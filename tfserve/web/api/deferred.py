@@ -25,7 +25,7 @@ from tfserve.ipc.messages import FINISHED, DeferredJob, JobKind, JobState, JobSt
 from tfserve.model_job_files import FOLDER, REQUEST, RESPONSE, Responded
 from tfserve.web.api.endpoint import Context
 from tfserve.web.api.routes import idempotency_key
-from tfserve.web.database_reads import read
+from tfserve.web.database_reads import read_accepted
 from tfserve.web.http.bodies import read_body
 from tfserve.web.http.prefer import Deferral
 from tfserve.web.http.responses import JSON_TYPE, RestResponse
@@ -78,7 +78,9 @@ async def defer(
     )
     applied = (b"preference-applied", deferral.applied)
     if deferral.wait_s and status.state in FINISHED:
-        answer = await response_of(context, await read(reads.job_by_id, status.id))
+        path = f"/jobs/{status.id}/result"
+        job_row = await read_accepted("The prediction", path, reads.job_by_id, status.id)
+        answer = await response_of(context, job_row)
         return replace(answer, headers=(*answer.headers, applied))
     return _accepted(status, applied)
 

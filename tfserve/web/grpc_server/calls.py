@@ -10,10 +10,10 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from tfserve.access.principals import ANONYMOUS, Principal
+from tfserve.access.principals import ANONYMOUS, PRINCIPAL, Principal
 from tfserve.errors import Internal, TFserveError, TimedOut, Unsupported
 from tfserve.web.grpc_server import messages, statuses
-from tfserve.web.grpc_server.edge import Edge
+from tfserve.web.grpc_server.edge import CallCount, Edge
 from tfserve.web.grpc_server.heads import CallHead, Method
 from tfserve.web.http.access_log import Started
 from tfserve.web.http.eager_call import EagerCall
@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 CREDENTIALS = (b"authorization", b"x-api-key")
 LATE_S = 0.05
 """A method that notices the deadline itself has the better error message, so it gets the time to send it."""
+
+CHECK_AGAIN_S = 1.0
+"""The token is checked when a call begins, and again if its message took longer than this."""
 
 
 class CallTimedOut(TimedOut):
@@ -40,14 +43,18 @@ class GrpcCall(Stream):
     """What unary and streaming calls have in common. It runs in a task of its own once its message is there."""
 
     __slots__ = (
+        "_checked_at",
+        "_count",
         "_deadline",
         "_edge",
         "_has_begun",
+        "_is_counted",
         "_is_expired",
         "_is_over",
         "_logged",
         "_loop",
         "_principal",
+        "_refusal",
         "_task",
         "_timer",
         "_used",
@@ -68,8 +75,12 @@ class GrpcCall(Stream):
         self._deadline: float | None = None
         self._logged: Started | None = None
         self._principal: Principal = ANONYMOUS
+        #: why it will be refused, once that may be sent
+        self._refusal: TFserveError | None = None
+        self._count: CallCount | None = None
+        self._checked_at = 0.0
         self._used = 0
-        self._has_begun = self._is_over = self._is_expired = False
+        self._has_begun = self._is_over = self._is_expired = self._is_counted = False
 
     @property
     def method(self) -> Method:
@@ -79,7 +90,8 @@ class GrpcCall(Stream):
     @property
     def limit(self) -> int:
         """The maximum size of a message."""
-        return self._edge.settings.max_body_bytes
+        most = self._edge.settings.max_body_bytes
+        return min(most, messages.PUBLIC_BYTES) if self._principal is ANONYMOUS else most
 
     @property
     def timeout_s(self) -> float | None:
@@ -101,16 +113,31 @@ class GrpcCall(Stream):
     # --- from the beginning to the end
 
     def on_begin(self) -> None:
+        if self.head.error is not None:
+            self.refuse(self.head.error)
+            return
+        edge, method = self._edge, self.method.answers
         try:
-            self._edge.enter()
-            if self.head.error is not None:
-                raise self.head.error
+            self._principal = edge.sender(self.head, method.scope)
+        except TFserveError as error:
+            self._refusal = error
+        try:
+            self._count = edge.count_of(method, self._principal)
+            if self._count is not None:
+                self._count.enter()
         except TFserveError as error:
             self.refuse(error)
             return
+        self._checked_at = self._loop.time()
         if self.head.timeout_s is not None:
             self._deadline = self._loop.time() + self.head.timeout_s
             self._timer = self._loop.call_at(self._deadline + LATE_S, self._expire)
+
+    def on_data(self, data: bytes) -> None:
+        """Nothing is kept of a call that was refused at its beginning."""
+
+    def on_end(self) -> None:
+        """Nothing is left to do for a call that was refused at its beginning."""
 
     def start(self) -> None:
         if not self.method.answers.is_eager:
@@ -138,8 +165,20 @@ class GrpcCall(Stream):
         self.request_id, self._logged = self._edge.identify(self.head, self.connection.peer)
 
     async def admit(self, size: int) -> None:
-        """Raises `Unauthenticated`, `ScopeRequired`, `Overloaded`."""
-        self._principal, self._used = await self._edge.admit(self.head, self.method.answers.scope, size)
+        """Sets `PRINCIPAL`. Raises `Unauthenticated`, `ScopeRequired`, `Overloaded`."""
+        if self._refusal is not None:
+            await self._edge.slow_down(self._refusal)
+            raise self._refusal
+        if self._loop.time() - self._checked_at > CHECK_AGAIN_S:
+            self._edge.sender(self.head, self.method.answers.scope)
+        PRINCIPAL.set(self._principal)
+        self.count_bytes(size)
+
+    def count_bytes(self, size: int) -> None:
+        """Counts the message for the limits of the token, once. Raises `Overloaded`."""
+        if not self._is_counted:
+            self._is_counted = True
+            self._used = self._edge.use(self._principal, size)
 
     def admit_another(self) -> None:
         """For each further message of a stream. Raises `Unauthenticated`, `Overloaded`."""
@@ -161,7 +200,8 @@ class GrpcCall(Stream):
             return
         self._is_over = True
         edge = self._edge
-        edge.leave()
+        if self._count is not None:
+            self._count.leave()
         if self._timer is not None:
             self._timer.cancel()
         if self._used:

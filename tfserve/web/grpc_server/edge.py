@@ -6,25 +6,45 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tfserve.access.principals import ADDRESS, ANONYMOUS, EVERYBODY, PRINCIPAL, Principal, Scope
+from tfserve.access.principals import ADDRESS, ANONYMOUS, EVERYBODY, Principal, Scope
 from tfserve.config import Settings
-from tfserve.errors import Overloaded, Unauthenticated
-from tfserve.web.access.authenticator import Authenticator, TokenMissing
+from tfserve.errors import Overloaded, TFserveError
+from tfserve.web.access.authenticator import Authenticator, TokenMissing, TokenRefused
 from tfserve.web.access.token_limits import TokenLimits
 from tfserve.web.grpc_server.heads import CallHead, Method
 from tfserve.web.grpc_server.incomplete import IncompleteCalls
 from tfserve.web.http.access_log import AccessLog, Started
 from tfserve.web.http.forwarded import TrustedProxies
 from tfserve.web.http.request_ids import begin, join_trace, trace_id
+from tfserve.web.rpc import StreamMethod, Unary
 
 
 class TooManyCalls(Overloaded):
     """{limit} calls are in progress, the maximum on this server (max_requests). Try again later."""
 
 
+class CallCount:
+    """How many calls are in progress in this process, and may be."""
+
+    __slots__ = ("_in_progress", "_limit")
+
+    def __init__(self, limit: int) -> None:
+        self._in_progress = 0
+        self._limit = limit
+
+    def enter(self) -> None:
+        """Raises `TooManyCalls`; the call counts nevertheless until `leave`."""
+        self._in_progress += 1
+        if self._in_progress > self._limit:
+            raise TooManyCalls(limit=self._limit)
+
+    def leave(self) -> None:
+        self._in_progress -= 1
+
+
 @dataclass(slots=True)
 class Edge:
-    """The settings and the services that calls use; `in_progress` counts the calls of the process."""
+    """The settings and the services that calls use, and the counts of calls in progress."""
 
     methods: Mapping[bytes, Method]
     settings: Settings
@@ -33,16 +53,17 @@ class Edge:
     limits: TokenLimits
     proxies: TrustedProxies
     incomplete: IncompleteCalls
-    in_progress: int = 0
+    calls: CallCount
+    public_streams: CallCount
+    """Streams without a token, such as Health.Watch: they must not use up what calls with a token need."""
 
-    def enter(self) -> None:
-        """Counts a call. Raises `TooManyCalls`; it counts nevertheless until `leave`."""
-        self.in_progress += 1
-        if self.in_progress > self.settings.max_requests:
-            raise TooManyCalls(limit=self.settings.max_requests)
-
-    def leave(self) -> None:
-        self.in_progress -= 1
+    def count_of(self, method: Unary | StreamMethod, principal: Principal) -> CallCount | None:
+        """What a call counts in. None for health checks, which are answered by a busy server too, as over HTTP."""
+        if method.scope is not None:
+            return self.calls
+        if isinstance(method, Unary):
+            return None
+        return self.public_streams if principal is ANONYMOUS else self.calls
 
     def identify(self, head: CallHead, peer: Any) -> tuple[bytes, Started | None]:
         """Sets the id, trace and address of the call in the current context; returns the id, and the line to log."""
@@ -58,24 +79,30 @@ class Edge:
         started.entry.status, started.entry.trace_id = "OK", trace_id()
         return request_id, started
 
-    async def admit(self, head: CallHead, scope: Scope | None, size: int) -> tuple[Principal, int]:
-        """Sets `PRINCIPAL` for a call with a message of `size` bytes; returns what `TokenLimits.end` takes.
-
-        Raises `Unauthenticated`, `ScopeRequired`, and `Overloaded` beyond the limits of the token.
-        """
+    def sender(self, head: CallHead, scope: Scope | None) -> Principal:
+        """Who sends a call. Raises `Unauthenticated`, `ScopeRequired`."""
         metadata = head.metadata
         try:
             found = self.authenticator.principal(metadata.get(b"authorization"), metadata.get(b"x-api-key"))
-        except Unauthenticated:
-            await self.authenticator.failed_attempts.note("refused token")
-            raise
-        if found is None and scope is not None:
+        except TokenRefused:
+            if scope is not None:
+                raise
+            found = None  # a probe with an old token, which needs none
+        if scope is None:
+            return found or ANONYMOUS
+        if found is None:
             raise TokenMissing
-        principal = found or ANONYMOUS
-        if scope is not None:
-            principal.require(scope)
-        PRINCIPAL.set(principal)
-        return principal, 0 if principal in (EVERYBODY, ANONYMOUS) else self.limits.begin(principal, size)
+        found.require(scope)
+        return found
+
+    async def slow_down(self, error: TFserveError) -> None:
+        """Returns when a call may be refused with this error. Raises `TooManyFailures`."""
+        if isinstance(error, TokenRefused):
+            await self.authenticator.failed_attempts.note("refused token")
+
+    def use(self, principal: Principal, size: int) -> int:
+        """Counts a message of `size` bytes; returns what `TokenLimits.end` takes. Raises `Overloaded`."""
+        return 0 if principal in (EVERYBODY, ANONYMOUS) else self.limits.begin(principal, size)
 
     def admit_another(self, head: CallHead, principal: Principal) -> None:
         """A message on a stream counts like a call, and its token may have ended. Raises `Unauthenticated`,

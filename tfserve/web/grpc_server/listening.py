@@ -15,7 +15,7 @@ from tfserve.config import Settings
 from tfserve.web.access.authenticator import Authenticator
 from tfserve.web.access.token_limits import TokenLimits
 from tfserve.web.grpc_server.calls import GrpcCall
-from tfserve.web.grpc_server.edge import Edge
+from tfserve.web.grpc_server.edge import CallCount, Edge
 from tfserve.web.grpc_server.foreign import ForeignRequest
 from tfserve.web.grpc_server.heads import CallHead, Method
 from tfserve.web.grpc_server.incomplete import IncompleteCalls
@@ -50,7 +50,8 @@ async def serving(
     Raises `OSError` when the port is taken, and `CertificateUnusable`.
     """
     proxies, incomplete = TrustedProxies(settings.proxies), IncompleteCalls(settings.body_timeout_s)
-    port = _Port(Edge(_methods(services), settings, access_log, authenticator, limits, proxies, incomplete))
+    counts = [CallCount(settings.max_requests) for _ in range(2)]
+    port = _Port(Edge(_methods(services), settings, access_log, authenticator, limits, proxies, incomplete, *counts))
     server = await port.listen()
     try:
         yield

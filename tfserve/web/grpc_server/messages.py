@@ -19,11 +19,14 @@ SMALL_BYTES = 16 * 1024
 ENCODINGS = {b"identity": 0, b"gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
 """The value of grpc-encoding → zlib's number for the format."""
 
+PUBLIC_BYTES = 4096
+"""The maximum size of a message without a token: that of a health check has at most the name of a model."""
+
 prefix = struct.Struct(">BI")
 
 
 class MessageTooLarge(TooLarge):
-    """The message is larger than {limit} bytes (max_body_bytes)."""
+    """The message is larger than {limit} bytes (max_body_bytes; 4096 without a token)."""
 
 
 def check_prefix(flag: int, size: int, limit: int) -> None:

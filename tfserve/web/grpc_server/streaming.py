@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
+from tfserve.access.principals import ANONYMOUS
 from tfserve.errors import Invalid
 from tfserve.web import rpc
 from tfserve.web.access.authenticator import TokenEnded
@@ -16,7 +17,7 @@ from tfserve.web.grpc_server.calls import GrpcCall
 from tfserve.web.grpc_server.edge import Edge
 from tfserve.web.grpc_server.heads import CallHead
 from tfserve.web.grpc_server.messages import PREFIX_BYTES, check_prefix, prefix
-from tfserve.web.http2.frames import END_HEADERS, HEADERS, head
+from tfserve.web.http2.frames import END_HEADERS, HEADERS, ErrorCode, StreamProblem, head
 from tfserve.web.http2.outgoing import Outgoing
 
 _HEADERS = statuses.RESPONSE_HEAD
@@ -40,11 +41,15 @@ class StreamingCall(GrpcCall):
 
     def on_begin(self) -> None:
         super().on_begin()
-        if not self.is_closed:
+        if not self._is_over:
             self.start()
 
     def on_data(self, data: bytes) -> None:
+        if self._is_over or self._refusal is not None:
+            return
         self._buffer += data
+        if self._principal is ANONYMOUS and len(self._buffer) > PREFIX_BYTES + self.limit:
+            raise StreamProblem(ErrorCode.ENHANCE_YOUR_CALM)  # more than the one message that these methods take
         self._owed += len(data)
         self._wake()
 
@@ -99,7 +104,8 @@ class StreamingCall(GrpcCall):
         await self.admit(0)
         metadata = self.head.metadata
         credentials = metadata.get(b"authorization"), metadata.get(b"x-api-key")
-        self._edge.authenticator.watch(*credentials, self._end_with_token)
+        if self._principal is not ANONYMOUS:
+            self._edge.authenticator.watch(*credentials, self._end_with_token)
         async with aclosing(self._answers.answer(self._requests(), self)) as answers:
             async for each in answers:
                 self._send(each.SerializeToString())

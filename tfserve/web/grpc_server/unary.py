@@ -33,10 +33,16 @@ class UnaryCall(GrpcCall):
 
     def on_begin(self) -> None:
         super().on_begin()
-        if not self.is_closed:
+        if self._is_over:
+            return
+        if self._refusal is not None:  # without a token, no message is received
+            self.start()
+        else:
             self._edge.incomplete.add(self)
 
     def on_data(self, data: bytes) -> None:
+        if self._is_over or self._refusal is not None:
+            return
         if not self._data:  # nearly always all of it
             self._data = data
         elif isinstance(self._data, bytes):
@@ -44,12 +50,15 @@ class UnaryCall(GrpcCall):
         else:
             self._data += data
         if not self.is_remote_closed:
-            self.take(len(data))
             self._check()
+            if not self._is_over:
+                self.take(len(data))
 
     def on_end(self) -> None:
+        if self._is_over or self._refusal is not None:
+            return
         self._check()
-        if not self.is_closed:
+        if not self._is_over:
             self._edge.incomplete.remove(self)
             self.start()
 
@@ -64,6 +73,8 @@ class UnaryCall(GrpcCall):
             if given >= PREFIX_BYTES:
                 flag, size = prefix.unpack_from(self._data)
                 check_prefix(flag, size, self.limit)
+                if not self.is_remote_closed:  # before more of it is received
+                    self.count_bytes(size)
                 if given > PREFIX_BYTES + size:
                     raise Cardinality(path=self.method.path, given="several")
                 if given == PREFIX_BYTES + size:
@@ -78,6 +89,8 @@ class UnaryCall(GrpcCall):
         super()._leave()
 
     async def run(self) -> None:
+        if self._refusal is not None:
+            await self.admit(0)
         flag, data = self._data[0], bytes(memoryview(self._data)[PREFIX_BYTES:])
         self._data = b""
         await self.admit(len(data))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 
 from starlette.types import Receive, Scope
@@ -11,9 +12,21 @@ from tfserve.config import Settings
 from tfserve.errors import Invalid, TooLarge
 from tfserve.web.http.bodies import BYTES_PER_S, receive_message
 
+STREAMED = re.compile(r"/upload/|/workspaces/[^/]+/files/")
+"""The paths whose bodies are read by `stream_body`."""
+MAX_HELD_BYTES = 2 * 2**20
+"""What of such a body is in memory at most."""
+
 
 class StreamTooLarge(TooLarge):
     """The file is larger than the limit of {limit} bytes ({what})."""
+
+
+def held_bytes(scope: Scope, length: int | None) -> int | None:
+    """How much of a body of this length is in memory at a time."""
+    if length is None or length <= MAX_HELD_BYTES or STREAMED.match(scope["path"]) is None:
+        return length
+    return MAX_HELD_BYTES
 
 
 def content_length(scope: Scope) -> int | None:

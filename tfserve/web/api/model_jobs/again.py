@@ -28,7 +28,7 @@ from tfserve.web.api.model_jobs.requests import Batch, ResumeBatch
 from tfserve.web.api.routes import idempotency_key
 from tfserve.web.api.workspace.job_json import JobDetail
 from tfserve.web.api.workspace.reading import JOB_ID, job_id
-from tfserve.web.database_reads import read
+from tfserve.web.database_reads import read, read_accepted
 from tfserve.web.http.bodies import read_body
 
 ENDPOINTS = EndpointTable(Format.ENVELOPE, Scope.PREDICT, Tag.BATCHES)
@@ -105,7 +105,7 @@ async def resume_batch(context: Context, request: Request) -> dict[str, Any]:
         idempotency_key=idempotency_key(request.scope), owner=PRINCIPAL.get().owner,
     )  # fmt: skip
     status = await context.line.ask(submission)
-    return batch_json(await read(reads.job_by_id, status.id))
+    return batch_json(await read_accepted("The batch", f"/batch/{status.id}", reads.job_by_id, status.id))
 
 
 # --- parts
@@ -135,7 +135,7 @@ async def _submitted(context: Context, job: Job, request: EncodedRequest, folder
         idempotency_key=context.idempotency_key, owner=PRINCIPAL.get().owner,
     )  # fmt: skip
     status = await context.line.ask(submission)
-    return job_detail(await read(reads.job_by_id, status.id))
+    return job_detail(await read_accepted("The job", f"/jobs/{status.id}", reads.job_by_id, status.id))
 
 
 def _require_ended(job: Job, done: str) -> None:

@@ -39,7 +39,7 @@ from tfserve.web.api.model_jobs.requests import Batch, CreateBatch, Secret
 from tfserve.web.api.workspace.job_json import CancelResult
 from tfserve.web.api.workspace.names import workspace_name
 from tfserve.web.api.workspace.reading import JOB_ID, MAX_WAIT_S, OFFSET, WAIT, awaited_job, job_id, number, pieces
-from tfserve.web.database_reads import read
+from tfserve.web.database_reads import read, read_accepted
 
 ENDPOINTS = EndpointTable(Format.ENVELOPE, Scope.PREDICT, Tag.BATCHES)
 FOR_EVERY_SCOPE = EndpointTable(Format.ENVELOPE, None, Tag.BATCHES)
@@ -87,7 +87,7 @@ async def start_batch(context: Context, request: CreateBatch) -> dict[str, Any]:
             callback=callback,
         )
     )
-    return batch_json(await read(reads.job_by_id, status.id))
+    return batch_json(await read_accepted("The batch", f"/batch/{status.id}", reads.job_by_id, status.id))
 
 
 @ENDPOINTS.get(

@@ -28,7 +28,7 @@ from tfserve.web.api.training.requests import WEIGHTS, CreateTask, Feedback, fro
 from tfserve.web.api.training.results import FeedbackResult, FileNames, Task, TaskList
 from tfserve.web.api.workspace.names import workspace_name
 from tfserve.web.api.workspace.reading import OFFSET, page, page_of, send_output
-from tfserve.web.database_reads import read
+from tfserve.web.database_reads import read, read_accepted
 from tfserve.web.http.bodies import read_body
 from tfserve.web.http.request_ids import traceparent
 from tfserve.web.http.user_files import file_response
@@ -106,8 +106,9 @@ async def list_tasks(_: Context, request: Request) -> dict[str, Any]:
     parameters=TASK_ID,
 )
 async def cancel_task(context: Context, request: Request) -> dict[str, Any]:
-    await context.line.ask(CancelTask(task_id=(await task_of(request)).task_id))
-    return await get_task(context, request)
+    task_id = (await task_of(request)).task_id
+    await context.line.ask(CancelTask(task_id=task_id))
+    return task_json(await _accepted("The cancellation", task_id))
 
 
 @ENDPOINTS.post(
@@ -118,8 +119,9 @@ async def cancel_task(context: Context, request: Request) -> dict[str, Any]:
     parameters=TASK_ID,
 )
 async def finish_task(context: Context, request: Request) -> dict[str, Any]:
-    await context.line.ask(FinishTask(task_id=(await task_of(request)).task_id))
-    return await get_task(context, request)
+    task_id = (await task_of(request)).task_id
+    await context.line.ask(FinishTask(task_id=task_id))
+    return task_json(await _accepted("The early end", task_id))
 
 
 @ENDPOINTS.post(
@@ -130,8 +132,9 @@ async def finish_task(context: Context, request: Request) -> dict[str, Any]:
     parameters=TASK_ID,
 )
 async def resume_task(context: Context, request: Request) -> dict[str, Any]:
-    await context.line.ask(ResumeTask(task_id=(await task_of(request)).task_id))
-    return await get_task(context, request)
+    task_id = (await task_of(request)).task_id
+    await context.line.ask(ResumeTask(task_id=task_id))
+    return task_json(await _accepted("The continuation", task_id))
 
 
 @ENDPOINTS.get(
@@ -250,8 +253,13 @@ async def _start(
             resources=new.resources.needed() if new.resources is not None else {},
         )
     )
-    task = task_json(await read(training_tasks.find, task_id), state="initialize")
+    task = task_json(await _accepted("The training", task_id), state="initialize")
     return task | ({"warnings": warnings} if warnings else {})
+
+
+async def _accepted(what: str, task_id: str) -> TrainingTask:
+    """The task that a request has changed. Raises `AcceptedUnread`."""
+    return await read_accepted(what, f"/tasks/{task_id}", training_tasks.find, task_id)
 
 
 async def _earlier_result(context: Context, project: Path, given: str) -> Path:

@@ -90,7 +90,7 @@ def _place(files: Sequence[ReceivedFile], folder: Path) -> Unpacked:
     folder.mkdir(mode=0o700)
     size = 0
     for index, each in enumerate(files):
-        path = folder.joinpath(*ArchiveEntry(index, each.name, 0).parts)
+        path = ArchiveEntry(index, each.name, 0).path_in(folder)
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         os.link(each.path, path)
         size += each.path.stat().st_size

@@ -17,7 +17,7 @@ from tfserve.access.principals import Scope
 from tfserve.errors import Conflict, Invalid
 from tfserve.ipc.messages import DeleteUpload
 from tfserve.uploads.record import UploadState
-from tfserve.uploads.store import PREFIX, Upload
+from tfserve.uploads.store import PREFIX, Upload, check_name
 from tfserve.web.api.endpoint import BINARY, BYTES, FILE_FORM, Context, EndpointTable, Format, Schema, Tag
 from tfserve.web.api.uploads.completing import complete, complete_or_refuse
 from tfserve.web.api.uploads.receiving import WHAT, FormReader, receive_rest, receive_whole
@@ -216,6 +216,7 @@ def _options(query: Any) -> dict[str, Any]:
     options: dict[str, Any] = {}
     if "name" in query:
         options["name"] = query["name"]
+        check_name(options["name"])
     if "size" in query:
         options["size"] = number(query["size"], "size")
         if not options["size"]:

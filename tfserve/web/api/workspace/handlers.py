@@ -35,7 +35,7 @@ from tfserve.web.api.workspace import job_json, requests, script_or_file
 from tfserve.web.api.workspace.job_json import job_result, job_status
 from tfserve.web.api.workspace.names import new_workspace_name, workspace_name
 from tfserve.web.api.workspace.results import job_of
-from tfserve.web.database_reads import read
+from tfserve.web.database_reads import read, read_accepted
 from tfserve.web.http.request_ids import traceparent
 
 ENDPOINTS = EndpointTable(Format.ENVELOPE, Scope.SUBMIT, Tag.WORKSPACES)
@@ -324,7 +324,7 @@ async def _submit(context: Context, request: requests._Waits | requests.Deploy, 
         )
     )
     if status.state in FINISHED and status.outcome is None:
-        status = await read(_finished_status, name, status.id)
+        status = await read_accepted("The job", f"/jobs/{status.id}", _finished_status, name, status.id)
     return job_result(status)
 
 
