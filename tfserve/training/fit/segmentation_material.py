@@ -21,7 +21,7 @@ from tfserve.training.dataset.decoded_images import Store
 from tfserve.training.dataset.image_reading import Bad
 from tfserve.training.dataset.sizes import network_size
 from tfserve.training.fit.batches import Arrays
-from tfserve.training.fit.candidates import FoldAnswers, slug
+from tfserve.training.fit.candidates import Candidate, FoldAnswers, kept_name
 from tfserve.training.fit.folds import Fold, Folds, divide
 from tfserve.training.fit.unet import IGNORED
 from tfserve.training.recipes.run import RecipeRun
@@ -100,7 +100,7 @@ class SegmentationMaterial:
     # --- measuring
 
     def outcome(
-        self, name: str, number: int, fold: Fold, network: Any, inputs: Arrays, report: Callable[[float], None]
+        self, candidate: Candidate, number: int, fold: Fold, network: Any, inputs: Arrays, report: Callable[[float], None]
     ) -> FoldAnswers:  # fmt: skip
         """What a network predicts for the images of a fold that are held out; each of its outputs is a variant.
 
@@ -108,7 +108,7 @@ class SegmentationMaterial:
         confusion of each image; small predicted masks are kept in a file.
         """
         confusions, small = self.measure(network, inputs, fold.held_out, report)
-        with written_aside(self._small_file(name, number)) as aside, aside.open("wb") as file:
+        with written_aside(self._small_file(candidate, number)) as aside, aside.open("wb") as file:
             np.savez_compressed(file, masks=small)
         credit = np.stack([credits_of(each) for each in confusions])
         return FoldAnswers(confusions, credit, np.zeros_like(credit))
@@ -130,16 +130,16 @@ class SegmentationMaterial:
             report((at + 1) / len(indices))
         return confusions, small
 
-    def small_masks(self, name: str, variant: int, folds: int) -> Array:
+    def small_masks(self, candidate: Candidate, variant: int, folds: int) -> Array:
         """What was predicted for the held-out images of the first folds, (images, *SMALL)."""
         kept = []
         for number in range(folds):
-            with np.load(self._small_file(name, number), allow_pickle=False) as content:
+            with np.load(self._small_file(candidate, number), allow_pickle=False) as content:
                 kept.append(content["masks"][variant])
         return np.concatenate(kept)
 
-    def _small_file(self, name: str, number: int) -> Path:
-        return self.run.work / f"masks-{self.run.fingerprint[:16]}-{slug(name)}-{number}.npz"
+    def _small_file(self, candidate: Candidate, number: int) -> Path:
+        return self.run.work / f"masks-{self.run.fingerprint[:16]}-{kept_name(candidate)}-{number}.npz"
 
 
 def predictor(network: Any) -> Callable[[Array, tuple[int, ...]], list[Array]]:

@@ -41,11 +41,8 @@ def compete(
 
     `weights` has one number for each image. `work` is the work with an image, in relation to one with a label.
     """
-    clock = run.clock
-    allowed = work * budget.allowance(run.parameters, len(weights))
-    if clock.budget_s is not None:
-        allowed = max(1.0, clock.spare_s / clock.speed)
-    contest = Contest(folds, weights, allowed, run.work, run.fingerprint, run.note, clock)
+    allowed = run.allowance(work * budget.allowance(run.parameters, len(weights)))
+    contest = Contest(folds, weights, allowed, run.work, run.fingerprint, run.note, run.clock)
     entering = candidates(allowed)
     contest.expect(entering)
     for candidate in entering:

@@ -111,7 +111,7 @@ def _measure(
             )  # fmt: skip
         return test, confusions[0], small[0]
     count, indices = contest.measured()
-    return indices, winner.outputs(count), material.small_masks(winner.row.name, winner.variant, count)
+    return indices, winner.outputs(count), material.small_masks(winner.candidate, winner.variant, count)
 
 
 def _judge(
