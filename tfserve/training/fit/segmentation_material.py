@@ -24,7 +24,7 @@ from tfserve.training.fit.batches import Arrays
 from tfserve.training.fit.candidates import Candidate, FoldAnswers, kept_name
 from tfserve.training.fit.folds import Fold, Folds, divide
 from tfserve.training.fit.unet import IGNORED
-from tfserve.training.recipes.run import RecipeRun
+from tfserve.training.recipes.run import RecipeRun, png
 from tfserve.training.report import evaluation
 
 COUNTED_SIDE = 256
@@ -100,7 +100,8 @@ class SegmentationMaterial:
     # --- measuring
 
     def outcome(
-        self, candidate: Candidate, number: int, fold: Fold, network: Any, inputs: Arrays, report: Callable[[float], None]
+        self, candidate: Candidate, number: int, fold: Fold, network: Any, inputs: Arrays,
+        report: Callable[[float], None],
     ) -> FoldAnswers:  # fmt: skip
         """What a network predicts for the images of a fold that are held out; each of its outputs is a variant.
 
@@ -181,9 +182,26 @@ def mask(run: RecipeRun, index: int) -> Array:
 def measured_mask(run: RecipeRun, index: int) -> Array:
     """As `mask`, smaller for very large images, and for large ones with many classes."""
     known = mask(run, index)
-    pixels = MOST_PROBABILITIES / len(run.findings.labels)
-    scale = min(LARGEST_MEASURED / max(known.shape), math.sqrt(pixels / known.size))
-    return known if scale >= 1 else shrunk(known, (round(known.shape[0] * scale), round(known.shape[1] * scale)))
+    height, width = known.shape
+    scale = min(1.0, LARGEST_MEASURED / max(height, width))
+    size = bounded_size(max(1, round(height * scale)), max(1, round(width * scale)), len(run.findings.labels))
+    return known if size == known.shape else shrunk(known, size)
+
+
+def bounded_size(height: int, width: int, classes: int) -> tuple[int, int]:
+    """The size in which an image of this size has at most `MOST_PROBABILITIES`: its own, or a smaller one."""
+    scale = math.sqrt(MOST_PROBABILITIES / (height * width * classes))
+    return (height, width) if scale >= 1 else (max(1, int(height * scale)), max(1, int(width * scale)))
+
+
+def bounded_file(run: RecipeRun, index: int) -> bytes:
+    """The file of the nth image, on which a model can be tried: a smaller one if its probabilities take too much
+    memory in its own size."""
+    image = run.findings.images[index]
+    size = bounded_size(image.height, image.width, len(run.findings.labels))
+    if size == (image.height, image.width):
+        return run.data(index)
+    return png(run.pixels(index, size), (size[1], size[0]))
 
 
 def shrunk(known: Array, size: tuple[int, int]) -> Array:

@@ -147,7 +147,9 @@ def _export(
     found = run.findings
     server = Classifier(delivered.network, found.labels, found.display, background=run.parameters["background"])
     images = material.source(delivered.size).inputs
-    return export(run, contest, delivered.network, server, images, spread(indices, MAX_TRIED), _try_saved_model)
+    tried = spread(indices, MAX_TRIED)
+    originals = [run.data(index) for index in tried]
+    return export(run, contest, delivered.network, server, images, tried, originals, _try_saved_model)
 
 
 def _try_saved_model(trial: exports.ExportTrial, files: Sequence[Array]) -> None:

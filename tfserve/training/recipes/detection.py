@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -101,10 +102,10 @@ def train(run: RecipeRun) -> dict[str, Any]:
     with run.clock.stage(MEASURING, "Measuring the model on the held-out images"):
         predictions = predicted(network, data.pictures, measured_images, parts.held_out)
     measured = detection_metrics.evaluate(truths, predictions, found.labels)
-    run.note(f"Verdict: {measured['verdict']}.")
     learnt, learnt_from = parts.training, "all images but the held-out part"
     if len(phases) > 1 and _learn_from_all(run, model, network, data, parts, phases[1], measured["map50"]):
         learnt, learnt_from = parts.every, "all images"
+    measured["verdict"] = run.conclude(measured["verdict"], learnt, parts.held_out, "efficientnet-lite0")
     run.min_score = measured["best_score"]
     forms = detection_exports.export(run, network, data.pictures, learnt, parts.held_out)
     with run.clock.stage(PLOTS, "Drawing plots"), run.optional("A plot"):
@@ -114,7 +115,6 @@ def train(run: RecipeRun) -> dict[str, Any]:
         box_examples.write(
             run.aside, names, lambda at: run.pixels(parts.held_out[at]), truths, predictions, run.min_score
         )
-    run.learnt(learnt, parts.held_out, "efficientnet-lite0")
     described = {
         "backbone": "efficientnet-lite0",
         "size": list(size),
@@ -143,7 +143,8 @@ def rarest_labels(found: Sequence[ImageFile]) -> list[int]:
     """
     counts = np.bincount([box.label for image in found for box in image.boxes], minlength=1)
     rarest = [min((box.label for box in image.boxes), key=lambda label: counts[label], default=-1) for image in found]
-    return [label if rarest.count(label) > 1 else -1 for label in rarest]
+    images_with = Counter(rarest)
+    return [label if images_with[label] > 1 else -1 for label in rarest]
 
 
 def input_size(found: Sequence[ImageFile], requested: Any) -> tuple[int, int]:

@@ -213,21 +213,24 @@ class RecipeRun:
         print(sentence, flush=True)
         self.notes.append(sentence)
 
-    def learnt(self, learnt: Iterable[int], measured: Iterable[int], backbone: str, *, frozen: bool = False) -> str:
+    def conclude(
+        self, verdict: str, learnt: Iterable[int], measured: Iterable[int], backbone: str, *, frozen: bool = False
+    ) -> str:
         """Keeps which images the model has learnt from, and reports the use of an earlier model.
 
-        Returns what is wrong with the figures, or nothing. `frozen`: only the last layer was trained.
+        Returns the verdict, with what is wrong with its figures. `frozen`: only the last layer was trained.
         """
         with self.optional("The list of training images"):
             images = [self.findings.images[index] for index in learnt]
             warm_start.remember(self.aside, images, self.warm, frozen=frozen)
-        if self.warm is None:
-            return ""
-        uses = warm_start.Uses(self.warm, backbone, [self.findings.images[index] for index in measured])
-        caveat = uses.report()
-        for sentence in uses.notes:
-            self.note(sentence)
-        return caveat
+        if self.warm is not None:
+            uses = warm_start.Uses(self.warm, backbone, [self.findings.images[index] for index in measured])
+            if caveat := uses.report():
+                verdict += f", but {caveat}"
+            for sentence in uses.notes:
+                self.note(sentence)
+        self.note(f"Verdict: {verdict}.")
+        return verdict
 
     @contextmanager
     def optional(self, what: str) -> Iterator[None]:

@@ -60,12 +60,13 @@ def evaluate(truths: Sequence[Truth], predictions: Sequence[Predicted], labels: 
     highest = max(point["f1"] for point in curve)
     equally_good = [point for point in curve if point["f1"] >= highest - 1e-9]
     best = equally_good[len(equally_good) // 2]  # far from the scores that would change it
+    precision = best["precision"] if best["f1"] else 0.0  # where nothing is found, the curve has 1
     for row, each in zip(rows, matches, strict=True):
         row |= _at_score(each, best["score"])
     map50 = _mean([row["ap50"] for row in present])
     return {
         "verdict": verdict(map50, rows), "map50": map50, "map": _mean([row["ap"] for row in present]),
-        "precision": best["precision"], "recall": best["recall"], "f1": best["f1"], "best_score": best["score"],
+        "precision": precision, "recall": best["recall"], "f1": best["f1"], "best_score": best["score"],
         "per_class": rows, "score_curve": curve,
     }  # fmt: skip
 
