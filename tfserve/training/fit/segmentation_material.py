@@ -10,7 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import tensorflow as tf
 
@@ -22,7 +21,7 @@ from tfserve.training.dataset.image_reading import Bad
 from tfserve.training.dataset.sizes import network_size
 from tfserve.training.fit.batches import Arrays
 from tfserve.training.fit.candidates import Candidate, FoldAnswers, kept_name
-from tfserve.training.fit.folds import Fold, Folds, divide
+from tfserve.training.fit.folds import Fold, Folds, divide_loosely
 from tfserve.training.fit.unet import IGNORED
 from tfserve.training.recipes.run import RecipeRun, png
 from tfserve.training.report import evaluation
@@ -86,11 +85,8 @@ class SegmentationMaterial:
     def folds(self) -> Folds:
         """One division of the images, in which each fold gets images with the rare classes."""
         found, chosen = self.run.findings.images, self.run.parameters
-        by_rarest = [
-            msgspec.structs.replace(image, label=label)
-            for image, label in zip(found, rarest_classes(self.pixels), strict=True)
-        ]
-        folds = divide(by_rarest, chosen["validation_split"], chosen["seed"])
+        rarest = rarest_classes(self.pixels)
+        folds = divide_loosely(found, rarest, chosen["validation_split"], chosen["seed"])
         return dataclasses.replace(folds, folds=folds.folds[: folds.count])
 
     def class_weights(self, indices: Array) -> Array:

@@ -18,6 +18,7 @@ from tfserve.training.export.signatures import Segmenter
 from tfserve.training.fit import pretrained
 from tfserve.training.fit.candidates import Contest
 from tfserve.training.fit.delivery import Delivered
+from tfserve.training.fit.folds import independent
 from tfserve.training.fit.map_rows import KnownMaps
 from tfserve.training.fit.pretrained import BackboneChoice
 from tfserve.training.fit.segmentation_material import SegmentationMaterial, bounded_file, measured_mask, shrunk
@@ -119,9 +120,10 @@ def _judge(
     material: SegmentationMaterial, indices: Array, measured: dict[str, Any], small: Array
 ) -> mask_verdict.MaskVerdict:  # fmt: skip
     truth = np.stack([shrunk(measured_mask(material.run, index), small.shape[1:]) for index in indices])
+    groups, has_class = independent(material.run.findings.images), material.pixels > 0
     return mask_verdict.judge(
         np.asarray(measured["confusion_matrix"]), measured["mean_iou"], truth, small, material.run.findings.names,
-        images=(material.pixels > 0).sum(axis=0).tolist(),
+        images=[len(np.unique(groups[column])) for column in has_class.T],
         groups=[material.run.findings.images[index].group for index in indices],
     )  # fmt: skip
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tfserve.tensors.specs import Array
+from tfserve.training.report.verdict import listed, without_figures
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
@@ -88,8 +89,10 @@ def verdict(map50: float, rows: Sequence[Mapping[str, Any]]) -> str:
         )
     word = "good" if map50 >= GOOD else "fair" if map50 >= FAIR else "weak"
     worst = [row["label"] for row in rows if row["objects"] and row["ap50"] < min(map50, GOOD) * WEAK_SHARE]
-    named = ", ".join(f"`{label}`" for label in worst[:3])
-    return f"{word}, but {named} {'is' if len(worst) == 1 else 'are'} often missed or confused" if worst else word
+    words = [word]
+    if worst:
+        words.append(f"but {listed(worst)} {'is' if len(worst) == 1 else 'are'} often missed or confused")
+    return ", ".join(words + without_figures([row["label"] for row in rows if not row["objects"]], []))
 
 
 def match_class(truths: Sequence[Truth], predictions: Sequence[Predicted], label: int) -> Matches:
