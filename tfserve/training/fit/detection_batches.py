@@ -21,7 +21,7 @@ from tfserve.training.fit.batches import ImageSource, batches_of
 from tfserve.training.fit.detection_loss import CROWD, PADDING
 
 SURPLUS_GRID = 4
-"""Boxes that are too many become crowds: at most one in each cell of a grid with so many rows and columns."""
+"""Surplus boxes become crowds: at most one in each cell of a grid with this number of rows and columns."""
 MIN_ROWS, MAX_ROWS = 8, MAX_OBJECTS + SURPLUS_GRID**2
 """Boxes of an image, or of a mosaic of four."""
 LEAST_SEEN = 0.35

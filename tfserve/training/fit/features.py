@@ -54,7 +54,7 @@ class Features:
 
 
 def _shape_in(file: Path) -> tuple[tuple[int, ...], np.dtype[Any]] | None:
-    """Shape and type of the rows in a file; None if there is none, or a damaged one."""
+    """Shape and type of the rows in a file; None if it is missing or damaged."""
     try:
         rows = np.load(file, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
