@@ -8,12 +8,15 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from layout_projects import blocks, palette_mask, pictures
 from projects import digit_project
 
 from tfserve.ipc.messages import Train
 from tfserve.training.dataset.examine import examine
 from tfserve.training.fit.features import Features
-from tfserve.training.recipes import run
+from tfserve.training.fit.timing import Clock
+from tfserve.training.progress import Reporter
+from tfserve.training.recipes import parameters, run
 
 
 @pytest.fixture
@@ -108,3 +111,39 @@ def test_features_of_images_of_another_size_are_computed_again(tmp_path: Path) -
     assert computed(6, 7.0, np.float16).batch(np.array([1])).tolist() == [[14.0] * 6]
     (tmp_path / "maps.npy").write_bytes(b"\x93NUMPY, but no more")
     assert computed(6, 1.0).batch(np.array([1])).tolist() == [[2.0] * 6]
+
+
+def head_of_pixels(project: Path, work: Path, allowance: float) -> np.ndarray:
+    """What the head predicts for an image after an attempt with this allowance, whose files go into `work`."""
+    from tfserve.training.fit import pretrained
+    from tfserve.training.fit.map_rows import KnownMaps
+    from tfserve.training.fit.segmentation_material import SegmentationMaterial
+    from tfserve.training.fit.segmenters import PixelHead
+
+    reporter = Reporter(1, lambda _: None)
+    found = examine(str(project), "segmentation", {"threads": 2})
+    assert found.problems == []
+    work.mkdir(exist_ok=True)
+    begun = run.RecipeRun(
+        "t1", project, found, parameters.complete("segmentation", {"exports": "saved_model"}), work, work, work,
+        reporter, Clock(reporter), "f" * 20,
+    )  # fmt: skip
+    material = SegmentationMaterial(begun)
+    maps = KnownMaps(material, pretrained.choose_for_masks("auto", "auto"), allowance)
+    head = PixelHead(material, maps)
+    head.evaluate(0, material.folds.folds[0])
+    network = head.deliver(0, np.arange(material.count)).network
+    pixels = begun.pixels(0, maps.size)[np.newaxis].astype(np.float32)
+    return np.asarray(network(pixels, training=False))
+
+
+@pytest.mark.slow
+def test_a_head_of_pixels_does_not_learn_from_maps_of_another_size(tmp_path: Path) -> None:
+    for number, path in enumerate(pictures(tmp_path / "p" / "images", 6)):
+        palette_mask(tmp_path / "p" / "labels" / path.name, blocks(0, 1 + number % 2))
+    large = head_of_pixels(tmp_path / "p", tmp_path / "work", 60.0)
+    after = head_of_pixels(tmp_path / "p", tmp_path / "work", 0.1)
+    alone = head_of_pixels(tmp_path / "p", tmp_path / "other", 0.1)
+    assert large.shape == (1, 256, 256, 3)
+    assert after.shape == alone.shape == (1, 128, 128, 3)
+    assert np.abs(after - alone).max() < 1e-3
