@@ -298,3 +298,14 @@ def test_small_probabilities_of_many_classes_are_no_ties(tmp_path: Path) -> None
     trial.add("other", "other", lambda _: lambda _: shuffled, tolerance=exports.QUANTIZED)
     assert original.max() < 0.02
     assert not trial.results[0].agrees
+
+
+def test_a_form_is_reported_when_the_original_has_no_memory_for_its_inputs(tmp_path: Path) -> None:
+    def expected() -> list[np.ndarray]:
+        raise MemoryError("Unable to allocate 2.00 GiB")
+
+    trial = exports.ExportTrial(tmp_path, [np.zeros((1, 1), np.float32)], [np.float32([[1, 0]])])
+    trial.add("files", "files", lambda _: lambda _: np.array([0]), expected=expected)
+    trial.add("other", "other", lambda _: lambda _: np.array([0]))
+    assert [each.agrees for each in trial.results] == [False, True]
+    assert "2.00 GiB" in str(trial.results[0].problem)

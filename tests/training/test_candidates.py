@@ -180,6 +180,8 @@ def test_the_head_finds_the_same_with_more_features_than_images_as_without_the_s
 class Guess:
     """A candidate that is right for a given share of the images."""
 
+    size = 16, 16
+
     def __init__(self, name: str, hits: Sequence[int], *, cost: float = 1.0, is_cheap: bool = False) -> None:
         self.name, self.is_cheap = name, is_cheap
         self.evaluated: list[int] = []
@@ -291,6 +293,16 @@ def test_what_was_measured_is_not_measured_again_by_the_next_attempt(tmp_path: P
     file.write_bytes(file.read_bytes()[:50])
     contest(tmp_path, allowance=100).enter(damaged)
     assert damaged.evaluated == [3]
+
+
+def test_what_was_measured_in_another_size_is_measured_again(tmp_path: Path) -> None:
+    first, smaller = (Guess("cheap", hits(40, missed), is_cheap=True) for missed in (2, 10))
+    smaller.size = 8, 16
+    for each in (first, smaller):
+        contest(tmp_path, allowance=100).enter(each)
+    assert smaller.evaluated == first.evaluated
+    again = contest(tmp_path, allowance=100).enter(Guess("cheap", hits(40, 20), is_cheap=True))
+    assert again.row.score == pytest.approx(0.95), "that of the first, which has its size"
 
 
 # --- the verdict

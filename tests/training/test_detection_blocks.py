@@ -7,6 +7,8 @@ import pytest
 import tensorflow as tf
 
 from tfserve.tensors.specs import Array
+from tfserve.training.dataset.box_checks import MAX_OBJECTS
+from tfserve.training.dataset.dataset_index import Box, ImageFile
 from tfserve.training.export import detection_exports
 from tfserve.training.fit import detection_batches, detector
 from tfserve.training.fit.augment import Augment, move
@@ -162,3 +164,53 @@ def test_the_note_about_the_training_on_all_images_counts_the_epochs_that_took_p
     assert trained_further(120, state).endswith("on all 120 images, for only 1 of 4 epochs.")
     state.epoch = 4
     assert trained_further(120, state).endswith("on all 120 images, for 4 epochs.")
+
+
+# --- more boxes than fit
+
+
+def crowded(count: int) -> ImageFile:
+    """An image with smaller and smaller boxes from the left to the right, in two rows."""
+    boxes = [
+        Box(n % 2, n * 2.0, 10.0 + 300 * (n % 2), n * 2.0 + 30 - n / 10, 40.0 + 300 * (n % 2)) for n in range(count)
+    ]
+    return ImageFile("a.png", 640, 640, False, "", boxes=tuple(boxes))
+
+
+def test_boxes_that_are_too_many_are_ignored_and_not_learnt_as_background() -> None:
+    known = detection_batches.Boxes([crowded(200)], (640, 640)).batch(np.array([0]))[0]
+    learnt, crowds = known[known[:, 0] >= 0], known[known[:, 0] == CROWD]
+    assert len(learnt) == MAX_OBJECTS
+    assert learnt[:, 1].max() == 2 * (MAX_OBJECTS - 1), "the largest ones"
+    assert 2 <= len(crowds) <= 16
+    for n in range(MAX_OBJECTS, 200):
+        box = np.array([n * 2.0, 10.0 + 300 * (n % 2), n * 2.0 + 30 - n / 10, 40.0 + 300 * (n % 2)])
+        assert ((crowds[:, 1:3] <= box[:2] + 1e-3) & (crowds[:, 3:] >= box[2:] - 1e-3)).all(axis=1).any()
+    few = detection_batches.Boxes([crowded(MAX_OBJECTS)], (640, 640)).batch(np.array([0]))[0]
+    assert (few[:, 0] >= 0).sum() == MAX_OBJECTS
+    assert not (few[:, 0] == CROWD).any()
+
+
+def test_a_mosaic_with_more_boxes_than_fit_is_not_used() -> None:
+    random = np.random.default_rng(1)
+    images = random.uniform(0, 255, (4, *SIZE, 3)).astype(np.float32)
+    full = np.zeros((4, 6, 5), np.float32)
+    corners = random.uniform(2, 40, (4, 6, 2))
+    full[..., 1:3], full[..., 3:] = corners, corners + 20
+    full[:, 0, 0] = CROWD
+    for seed in range(12):
+        part, boxes = map(np.asarray, detection_batches.mosaics(images, tf.constant(full), tf.constant([seed, 1])))
+        for number in range(4):
+            if np.array_equal(part[number], images[number]):
+                assert np.array_equal(boxes[number], full[number])
+            else:
+                assert (boxes[number, :, 0] == PADDING).any() or (boxes[number, :, 0] != PADDING).sum() <= 6
+    few = np.full((4, 24, 5), PADDING, np.float32)
+    few[:, :6] = full
+    part, boxes = map(np.asarray, detection_batches.mosaics(images, tf.constant(few), tf.constant([3, 1])))
+    assert not any(np.array_equal(part[number], images[number]) for number in range(4))
+
+
+def test_a_crowd_of_which_little_is_seen_stays_a_crowd() -> None:
+    known = tf.constant([[[CROWD, -90.0, 0, 10, 60], [1, -90, 0, 10, 60]]])
+    assert np.asarray(detection_batches.cut(known, SIZE))[0, :, 0].tolist() == [CROWD, PADDING]

@@ -81,3 +81,12 @@ def test_the_best_score_leaves_out_what_is_wrong() -> None:
 def test_the_verdict_says_what_the_numbers_mean(scores: list[float], objects: int, words: str) -> None:
     rows = [{"label": label, "ap50": score, "objects": objects} for label, score in zip("ab", scores, strict=True)]
     assert metrics.verdict(float(np.mean(scores)), rows).startswith(words)
+
+
+def test_a_model_that_finds_nothing_has_no_precision() -> None:
+    box = np.array([[0.0, 0, 10, 10]])
+    truth = Truth(box, np.array([0]), np.array([False]))
+    for found in (np.zeros((0, 4)), np.array([[50.0, 50, 60, 60]])):
+        silent = Predicted(found, np.full(len(found), 0.2), np.zeros(len(found), int))
+        measured = metrics.evaluate([truth], [silent], ["a"])
+        assert (measured["precision"], measured["recall"], measured["f1"]) == (0.0, 0.0, 0.0)

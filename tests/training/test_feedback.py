@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from projects import noise
 from tfserve.errors import Invalid, Unsupported
 from tfserve.training.dataset import feedback
 from tfserve.training.dataset.dataset_index import Findings
+from tfserve.training.dataset.project_folders import results_folder
 
 HOME = "models/feedback"
 
@@ -102,3 +104,13 @@ def test_a_damaged_image_of_feedback_is_left_out(project: Path) -> None:
     pictures(project / "images" / "Dog", 12)
     feedback.keep(project, good(project), "dog", b"\x89PNG and then garbage")
     assert counts(good(project))["Dog"] == 12
+
+
+def test_feedback_corrects_the_label_of_an_image_in_an_archive(project: Path) -> None:
+    wrong = next((project / "images" / "Dog").iterdir())
+    archive = Path(shutil.make_archive(str(project.parent / "flowers"), "zip", project))
+    found = good(archive)
+    feedback.keep(results_folder(archive), found, "Größe", wrong.read_bytes())
+    found = good(archive)
+    assert counts(found) == {"Dog": 2, "Größe": 4}
+    assert "corrected by feedback" in found.skipped[0].reason

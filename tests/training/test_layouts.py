@@ -249,12 +249,13 @@ def test_other_tables_and_garbage_do_not_matter(tmp_path: Path, content: bytes) 
 
 
 def test_a_table_next_to_class_folders_gives_split_and_groups_and_its_labels_are_not_used(tmp_path: Path) -> None:
-    class_folders(tmp_path / "p" / "images", ("Cat", "Dog"), 2)
-    rows = [f"{c}/00{n}.png,other,{('train', 'test')[n]},scene {n}" for c in ("Cat", "Dog") for n in (0, 1)]
+    class_folders(tmp_path / "p" / "images", ("Cat", "Dog"), 3)
+    split = "train", "test", "train"
+    rows = [f"{c}/00{n}.png,other,{split[n]},scene {n}" for c in ("Cat", "Dog") for n in range(3)]
     (tmp_path / "p" / "meta.csv").write_text("\n".join(["file,label,set,scene", *rows]))
     found = good(tmp_path / "p")
-    assert (counts(found), parts(found)) == ({"Cat": 2, "Dog": 2}, {"test": 2, "train": 2})
-    assert {image.group for image in found.images} == {"scene 0", "scene 1"}
+    assert (counts(found), parts(found)) == ({"Cat": 3, "Dog": 3}, {"test": 2, "train": 4})
+    assert {image.group for image in found.images} == {"scene 0", "scene 1", "scene 2"}
     only(found.remarks, "labels in meta.csv were ignored")
 
 
@@ -263,8 +264,13 @@ def test_a_table_next_to_class_folders_gives_split_and_groups_and_its_labels_are
 
 def test_a_pattern_of_names_makes_groups(tmp_path: Path) -> None:
     class_folders(tmp_path / "p" / "images", ("scene_1_a", "scene_2_b"), 3)
-    found = good(tmp_path / "p", groups=r"scene_(\d)")
+    found = good(tmp_path / "p", groups=r"00(\d)\.png")
+    assert [image.group for image in found.images] == ["0", "1", "2"] * 2
+    found = examined(tmp_path / "p", groups=r"scene_(\d)")
     assert [image.group for image in found.images] == ["1"] * 3 + ["2"] * 3
+    only(
+        found.problems, "each class has only one image or one group of images", "'scene_1_a', 'scene_2_b'", "to 'none'"
+    )
     assert {image.group for image in good(tmp_path / "p", groups="none").images} == {""}
 
 

@@ -18,6 +18,8 @@ from tfserve.training.dataset.layouts import upright
 MAX_WRONG_SHARE = 0.2
 MAX_EXAMPLES = 3
 FEW_OBJECTS = 10
+MAX_OBJECTS = 120
+"""The largest boxes of an image are learnt from. Where the others are, nothing is learnt, as in crowds."""
 MIN_SIDE = 0.99
 """Pixels of the smallest box, but for rounding."""
 SLACK = 2.0
@@ -55,6 +57,12 @@ def check_counts(found: Annotations, images: Sequence[ImageFile], labels: Sequen
         found.remarks.append(
             f"These classes have fewer than {FEW_OBJECTS} objects, too few to train or measure reliably:"
             f" {', '.join(few[:20])}. Annotate more objects, or remove the class."
+        )
+    if crowded := [len(image.boxes) for image in images if len(image.boxes) > MAX_OBJECTS]:
+        found.remarks.append(
+            f"{len(crowded)} images have more than {MAX_OBJECTS} boxes (up to {max(crowded)}). Of each, only the"
+            f" {MAX_OBJECTS} largest are learnt from; where the others are, nothing is learnt. Cut these images into"
+            " parts to learn from all boxes."
         )
     if empty := sum(not image.boxes for image in images):
         found.remarks.append(f"{empty} of {len(images)} images have no boxes. They are used as images without objects.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ from tfserve.training.dataset.layouts import (
     box_tables,
     coco_boxes,
     foreign,
+    groups,
     job_remarks,
     labelme_boxes,
     program_folders,
@@ -36,7 +37,7 @@ LAYOUTS = (
 )
 
 
-def examine(search: Search, _: dict[str, Any]) -> None:
+def examine(search: Search, parameters: Mapping[str, Any]) -> None:
     """Fills `search`."""
     is_unpacked = not archives.has_images(search) and archives.unpack(search)
     found = _read(search)
@@ -52,6 +53,7 @@ def examine(search: Search, _: dict[str, Any]) -> None:
     _check_missing(found)
     if not found.problems:
         _take_boxes(search, found)
+        groups.apply(search, str(parameters.get("groups", "auto")), [])
     search.problems += found.problems
     search.remarks += found.remarks
 

@@ -8,7 +8,13 @@ from typing import Any
 
 from tfserve import colours
 from tfserve.errors import Invalid
-from tfserve.training.dataset import classified_project, detection_project, image_remarks, segmented_project
+from tfserve.training.dataset import (
+    classified_project,
+    detection_project,
+    held_out_checks,
+    image_remarks,
+    segmented_project,
+)
 from tfserve.training.dataset.dataset_index import Findings
 from tfserve.training.dataset.labels import INFO_FILE
 from tfserve.training.dataset.project_folders import MODELS, Bounds, is_archive, problems_of_results
@@ -49,7 +55,9 @@ def examine(
     else:
         RECIPES[train_type](search, parameters)
     search.check_share_of_bad()
+    has_named_groups = any(image.group for image in search.images)
     image_remarks.review(search)
+    held_out_checks.check(search, train_type, has_named_groups=has_named_groups)
     return Findings(
         train_type=train_type, project_dir=project_dir, labels=search.labels, numbers=search.numbers,
         images=search.images, skipped=search.skipped, problems=search.problems, display=search.display,

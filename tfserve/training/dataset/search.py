@@ -245,7 +245,7 @@ class Search:
             self.images.append(image)
             self.properties[image.path] = found
             return image
-        if twin.label != label and twin.path.startswith(f"{FEEDBACK}/"):
+        if twin.label != label and twin.path.startswith(f"{self.relative(self.results / FEEDBACK)}/"):
             self.skip(file.path, f"its label was corrected by feedback: {twin.path}")
         elif twin.label != label:
             self._twins.append(f"{self.project / twin.path} and {file.path}")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 import numpy as np
 
 from tfserve.tensors.specs import Array
+from tfserve.training.dataset.dataset_index import ImageFile
 
 MIN_TO_SELECT = 10
 """A class gives selection images when it has this many to learn from."""
@@ -34,3 +38,14 @@ def spread(indices: Array, at_most: int) -> Array:
     """A number of positions, evenly spread over all."""
     chosen = np.linspace(0, len(indices) - 1, min(at_most, len(indices))).astype(int)
     return np.asarray(indices[chosen])
+
+
+def rarest_labels(found: Sequence[ImageFile]) -> list[int]:
+    """For each image its class with the fewest objects in all images, so that a split gives both sides some of each.
+
+    Classes that are the rarest of fewer than two images, and images without objects, are -1.
+    """
+    counts = np.bincount([box.label for image in found for box in image.boxes], minlength=1)
+    rarest = [min((box.label for box in image.boxes), key=lambda label: counts[label], default=-1) for image in found]
+    images_with = Counter(rarest)
+    return [label if images_with[label] > 1 else -1 for label in rarest]

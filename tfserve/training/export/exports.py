@@ -125,10 +125,13 @@ class ExportTrial:
 
     def add(
         self, name: str, path: str, open_it: Callable[[Path], Compute], *, tolerance: ExportTolerance = EXACT,
-        inputs: Sequence[Array] | None = None, expected: Sequence[Array] | None = None,
+        inputs: Sequence[Array] | None = None, expected: Callable[[], Sequence[Array]] | None = None,
         compare: Comparison | None = None,
     ) -> None:  # fmt: skip
-        """Makes or opens a form and tries it, on inputs and by a comparison of its own if need be."""
+        """Makes or opens a form and tries it, on inputs and by a comparison of its own if need be.
+
+        `expected` computes what the original makes of these inputs: if that fails, the form is not compared.
+        """
         export = Export(name=name, path=path)
         self.results.append(export)
         try:
@@ -139,7 +142,7 @@ class ExportTrial:
             inputs = self._inputs if inputs is None else inputs
             given = [compute(each) for each in inputs]
             compare = compare or self._compare
-            same, difference = compare(given, self._expected if expected is None else expected)
+            same, difference = compare(given, self._expected if expected is None else expected())
             _judge(export, same, difference, tolerance)
             times = wall_times(partial(compute, inputs[0]), calls=LATENCY_CALLS, limit_s=LATENCY_S)
             export.latency_ms = round(statistics.median(times) * 1000, 3)

@@ -42,10 +42,11 @@ class FoldAnswers:
 
 
 class Candidate(Protocol):
-    """`is_cheap`: measured on every fold, in seconds."""
+    """`is_cheap`: measured on every fold, in seconds. `size` is that of the images that it learns from."""
 
     name: str
     is_cheap: bool
+    size: tuple[int, int]
 
     def cost(self, images: int) -> float:
         """Seconds on two ordinary cores to train on this number of images."""
@@ -236,7 +237,7 @@ class Contest:
 
     def _outcome(self, candidate: Candidate, number: int, fold: Fold) -> FoldAnswers:
         """From the file, if an earlier attempt has come so far."""
-        file = self.keep / f"outcome-{self.fingerprint[:16]}-{slug(candidate.name)}-{number}.npz"
+        file = self.keep / f"outcome-{self.fingerprint[:16]}-{kept_name(candidate)}-{number}.npz"
         if file.is_file():
             try:
                 with file.open("rb") as opened, np.load(opened, allow_pickle=False) as content:
@@ -264,6 +265,14 @@ def stage_name(candidate: Candidate, fold: int | None = None) -> str:
 def preparation_of(candidate: Candidate) -> str:
     """The stage before the first training."""
     return f"{candidate.name}: preparation"
+
+
+def kept_name(candidate: Candidate) -> str:
+    """What the files are called in which a candidate keeps results for the next attempt.
+
+    Its size is a part of the name, since results in another size are those of another model.
+    """
+    return f"{slug(candidate.name)}-{candidate.size[1]}x{candidate.size[0]}"
 
 
 def slug(name: str) -> str:

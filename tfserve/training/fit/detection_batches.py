@@ -13,14 +13,17 @@ import numpy as np
 import tensorflow as tf
 
 from tfserve.tensors.specs import Array
+from tfserve.training.dataset.box_checks import MAX_OBJECTS
 from tfserve.training.dataset.dataset_index import ImageFile
 from tfserve.training.dataset.decoded_images import Store
 from tfserve.training.fit.augment import Augment, move
 from tfserve.training.fit.batches import ImageSource, batches_of
 from tfserve.training.fit.detection_loss import CROWD, PADDING
 
-MIN_ROWS, MAX_ROWS = 8, 120
-"""Maximum boxes of an image, or of a mosaic of four, used in training."""
+SURPLUS_GRID = 4
+"""Surplus boxes become crowds: at most one in each cell of a grid with this number of rows and columns."""
+MIN_ROWS, MAX_ROWS = 8, MAX_OBJECTS + SURPLUS_GRID**2
+"""Boxes of an image, or of a mosaic of four."""
 LEAST_SEEN = 0.35
 """A box with a smaller share inside the image is dropped."""
 MOSAIC_SHARE = 0.5
@@ -32,7 +35,7 @@ class Boxes:
     def __init__(self, images: Sequence[ImageFile], size: tuple[int, int]) -> None:
         most = max(len(image.boxes) for image in images)
         self.rows = int(np.clip(2 * most, MIN_ROWS, MAX_ROWS))
-        self._values = [_scaled(image, size)[: self.rows] for image in images]
+        self._values = [_without_surplus(_scaled(image, size), size) for image in images]
 
     def batch(self, indices: Array) -> Array:
         """(len(indices), rows, 5) float32."""
@@ -97,12 +100,15 @@ def cut(known: Any, size: tuple[int, int]) -> Any:
     inside = tf.clip_by_value(known[..., 1:], 0.0, limits)
     share = _area(inside) / tf.maximum(_area(known[..., 1:]), 1e-6)
     sides = inside[..., 2:] - inside[..., :2]
-    is_seen = (share >= LEAST_SEEN) & (tf.reduce_min(sides, axis=-1) >= 1.0)
+    is_seen = ((share >= LEAST_SEEN) | (known[..., 0] == CROWD)) & (tf.reduce_min(sides, axis=-1) >= 1.0)
     return tf.where(is_seen[..., tf.newaxis], tf.concat([known[..., :1], inside], axis=-1), PADDING)
 
 
 def mosaics(images: Any, known: Any, seed: Any) -> tuple[Any, Any]:
-    """For each image of a batch a part of four images side by side, as large as one to all of them."""
+    """For each image of a batch a part of four images side by side, as large as one to all of them.
+
+    Where such a part has more boxes than fit into the list, the image stays as it is.
+    """
     count, (height, width) = tf.shape(images)[0], images.shape[1:3]
     tiles = [tf.roll(images, number, axis=0) for number in range(4)]
     canvas = tf.concat([tf.concat(tiles[:2], axis=2), tf.concat(tiles[2:], axis=2)], axis=1)
@@ -120,8 +126,12 @@ def mosaics(images: Any, known: Any, seed: Any) -> tuple[Any, Any]:
     )  # fmt: skip
     part.set_shape(images.shape)
     boxes = moved_boxes(boxes, moves, (height, width))
+    fits = tf.reduce_sum(tf.cast(boxes[..., 0] > PADDING / 2, tf.int32), axis=1) <= known.shape[1]
     _, order = tf.math.top_k(boxes[..., 0], known.shape[1])
-    return part, tf.gather(boxes, order, axis=1, batch_dims=1)
+    return (
+        tf.where(fits[:, tf.newaxis, tf.newaxis, tf.newaxis], part, images),
+        tf.where(fits[:, tf.newaxis, tf.newaxis], tf.gather(boxes, order, axis=1, batch_dims=1), known),
+    )
 
 
 def _source(pictures: Store, boxes: Boxes) -> ImageSource:
@@ -136,6 +146,21 @@ def _scaled(image: ImageFile, size: tuple[int, int]) -> Array:
     values[:, 1:] *= np.array([across, down, across, down], np.float32)
     largest_first = np.argsort(-(values[:, 3] - values[:, 1]) * (values[:, 4] - values[:, 2]), kind="stable")
     return np.asarray(values[largest_first])
+
+
+def _without_surplus(values: Array, size: tuple[int, int]) -> Array:
+    """The first boxes, and crowds around the others: what is not learnt is not learnt as background either."""
+    kept, surplus = values[:MAX_OBJECTS], values[MAX_OBJECTS:]
+    if not len(surplus):
+        return kept
+    middles = (surplus[:, 1:3] + surplus[:, 3:]) / 2
+    cells = np.clip(middles * SURPLUS_GRID / (size[1], size[0]), 0, SURPLUS_GRID - 1).astype(int)
+    numbers = cells[:, 1] * SURPLUS_GRID + cells[:, 0]
+    crowds = [
+        [CROWD, *boxes[:, 1:3].min(axis=0), *boxes[:, 3:].max(axis=0)]
+        for boxes in (surplus[numbers == number] for number in np.unique(numbers))
+    ]
+    return np.concatenate([kept, np.array(crowds, np.float32)])
 
 
 def _area(boxes: Any) -> Any:

@@ -31,11 +31,15 @@ class Features:
         cls, file: Path, network: Any, images: Arrays, count: int, report: Callable[[float], None],
         dtype: type[np.floating[Any]] = np.float32,
     ) -> Features:  # fmt: skip
-        """From the file, if an earlier attempt has made it. Calls `report` with the share that is done."""
-        if not file.is_file():
+        """From the file, if an earlier attempt has made it. Calls `report` with the share that is done.
+
+        A file with rows of another shape, such as those of images of another size, is made again.
+        """
+        shape = (count, *network.output_shape[1:])
+        if _shape_in(file) != (shape, np.dtype(dtype)):
             compute = tf.function(lambda batch: network(batch, training=False), reduce_retracing=True, autograph=False)
             with written_aside(file) as aside:
-                rows = np.lib.format.open_memmap(aside, "w+", dtype, (count, *network.output_shape[1:]))
+                rows = np.lib.format.open_memmap(aside, "w+", dtype, shape)
                 with aside.open("r+b") as opened:  # without room, an error now instead of a signal while writing
                     os.posix_fallocate(opened.fileno(), 0, aside.stat().st_size)
                 for begin in range(0, count, BATCH):
@@ -47,6 +51,15 @@ class Features:
 
     def batch(self, indices: Array) -> Array:
         return np.array(self._rows[indices])
+
+
+def _shape_in(file: Path) -> tuple[tuple[int, ...], np.dtype[Any]] | None:
+    """Shape and type of the rows in a file; None if it is missing or damaged."""
+    try:
+        rows = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return rows.shape, rows.dtype
 
 
 class JoinedArrays:

@@ -98,7 +98,7 @@ class FineTuned:
         changed = np.concatenate([training + count * copy for copy in range(COPIES + 1)])
         rate = self._material.run.rate(RATE, continued=False)
         epochs = PASSES // (COPIES + 1)
-        network_training = NetworkTraining(self._material, self.name, maps, rate, epochs)
+        network_training = NetworkTraining(self._material, self.name, self.size, maps, rate, epochs)
         state = network_training.fit(network.trainable, stage, changed, selection=watched[:0], watched=watched)
         return network, state
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from tfserve.tensors.specs import Array
@@ -52,8 +53,80 @@ class Folds:
         return "folds" if folds > 1 else "held-out part"
 
 
+@dataclass(frozen=True)
+class _Parts:
+    """Positions of images: those learnt from in each fold, the project's own parts, and all but the test part."""
+
+    learnt: Array
+    validation: Array
+    development: Array
+    test: Array
+
+
 def divide(images: Sequence[ImageFile], share: float, seed: int) -> Folds:
-    """About `share` of the images is held out in each fold. The same images, share and seed give the same folds."""
+    """About `share` of the images is held out in each fold. The same images, share and seed give the same folds.
+
+    There is no fold if no image may be held out: see `may_be_held_out`.
+    """
+    parts = _parts(images)
+    learnt = parts.learnt
+    if len(parts.validation):
+        fold = Fold(learnt, parts.validation)
+        return Folds([fold], 1, parts.development, parts.test, has_validation=True)
+    labels, groups, fixed = _of_learnt(images, learnt)
+    count = int(np.clip(round(1 / share), MIN_FOLDS, MAX_FOLDS))
+    repetitions = next((times for limit, times in REPETITIONS if len(learnt) < limit), 1)
+    folds: list[Fold] = []
+    for repetition in range(repetitions):
+        random = np.random.default_rng((seed, repetition))
+        assigned = _assigned(labels, groups, count, random, fixed=fixed)
+        division = [Fold(learnt[assigned != each], learnt[assigned == each]) for each in range(count)]
+        folds += [fold for fold in division if len(fold.held_out)]
+        if not repetition:
+            used = len(folds)
+    return Folds(folds, used, parts.development, parts.test)
+
+
+def divide_loosely(images: Sequence[ImageFile], labels: Sequence[int], share: float, seed: int) -> Folds:
+    """As `divide`, for images that show several classes each.
+
+    `labels`, a rare class of each image, only spread these classes over the folds. If they allow no fold, because each
+    is in one group, they are ignored.
+    """
+    for each in (labels, [-1] * len(images)):
+        folds = divide(relabelled(images, each), share, seed)
+        if folds.folds:
+            break
+    return folds
+
+
+def relabelled(images: Sequence[ImageFile], labels: Sequence[int]) -> list[ImageFile]:
+    return [msgspec.structs.replace(image, label=label) for image, label in zip(images, labels, strict=True)]
+
+
+def may_be_held_out(images: Sequence[ImageFile]) -> Array:
+    """Positions of the images that a fold may hold out: of the validation part if there is one; else of the groups
+    without which each of their classes still has images to learn from."""
+    parts = _parts(images)
+    if len(parts.validation):
+        return parts.validation
+    labels, groups, fixed = _of_learnt(images, parts.learnt)
+    _, inverse = np.unique(groups, return_inverse=True)
+    in_one_group = _groups_of_each_class(labels, inverse, int(labels.max()) + 1) < 2
+    is_kept = np.zeros(int(inverse.max()) + 1, bool)
+    is_kept[inverse[fixed | in_one_group[labels]]] = True
+    return np.asarray(parts.learnt[~is_kept[inverse]])
+
+
+def independent(images: Sequence[ImageFile]) -> Array:
+    """A number for each image, the same for images of one group."""
+    named: dict[str, int] = {}
+    numbers = [named.setdefault(image.group, len(named)) if image.group else None for image in images]
+    alone = len(named)
+    return np.array([alone + at if number is None else number for at, number in enumerate(numbers)])
+
+
+def _parts(images: Sequence[ImageFile]) -> _Parts:
     part = np.array([image.part for image in images])
     test = np.flatnonzero(part == "test")
     development = np.flatnonzero(part != "test")
@@ -64,34 +137,19 @@ def divide(images: Sequence[ImageFile], share: float, seed: int) -> Folds:
     if not len(learnt):  # everything is called test, so the name is meaningless
         learnt = development = np.arange(len(images))
         test = test[:0]
-    if len(validation):
-        return Folds([Fold(learnt, validation)], 1, development, test, has_validation=True)
+    return _Parts(learnt, validation, development, test)
+
+
+def _of_learnt(images: Sequence[ImageFile], learnt: Array) -> tuple[Array, Array, Array]:
+    """The label and the group of each image that is learnt from, and whether it is never held out."""
     labels = np.unique([image.label for image in images], return_inverse=True)[1]
-    groups = _groups(images)
-    count = int(np.clip(round(1 / share), MIN_FOLDS, MAX_FOLDS))
-    repetitions = next((times for limit, times in REPETITIONS if len(learnt) < limit), 1)
-    folds: list[Fold] = []
-    for repetition in range(repetitions):
-        random = np.random.default_rng((seed, repetition))
-        assigned = _assigned(labels[learnt], groups[learnt], count, random, fixed=_fixed(part[learnt]))
-        division = [Fold(learnt[assigned != each], learnt[assigned == each]) for each in range(count)]
-        folds += [fold for fold in division if len(fold.held_out)]
-        if not repetition:
-            used = len(folds)
-    return Folds(folds, used, development, test)
+    part = np.array([image.part for image in images])[learnt]
+    return labels[learnt], independent(images)[learnt], _fixed(part)
 
 
 def _fixed(part: Array) -> Array:
     """Which images are never held out."""
     return np.asarray((part == "train") & (part != "train").any())
-
-
-def _groups(images: Sequence[ImageFile]) -> Array:
-    """A number for each image; images without a group are groups of their own."""
-    named: dict[str, int] = {}
-    numbers = [named.setdefault(image.group, len(named)) if image.group else None for image in images]
-    alone = len(named)
-    return np.array([alone + at if number is None else number for at, number in enumerate(numbers)])
 
 
 def _assigned(labels: Array, groups: Array, count: int, random: np.random.Generator, *, fixed: Array) -> Array:

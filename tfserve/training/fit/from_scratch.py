@@ -89,7 +89,7 @@ class Compact:
         if self._warm is not None:
             self._warm.fill(model)
         network_training = NetworkTraining(
-            self._material, self.name, self._material.source(self.size),
+            self._material, self.name, self.size, self._material.source(self.size),
             self._material.run.rate(RATE, continued=self._warm is not None), self._epochs,
             Augment.from_parameters(parameters),
         )  # fmt: skip

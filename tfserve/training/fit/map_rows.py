@@ -144,7 +144,7 @@ class KnownMaps:
 
     def _computed(self, images: Arrays, name: str, stage: TimedStage, what: str) -> Features:
         run, message = self._material.run, f"Computing the feature maps of {what}"
-        file = run.work / f"maps-{run.fingerprint[:16]}-{self.name}-{name}.npy"
+        file = run.work / f"maps-{run.fingerprint[:16]}-{self.name}-{self.size[1]}x{self.size[0]}-{name}.npy"
         return Features.computed(
             file, self._known(), images, self._material.count,
             lambda share: stage.mention(stage.share, f"{message}: {share:.0%}"), dtype=np.float16,

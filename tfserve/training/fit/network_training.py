@@ -23,10 +23,11 @@ PREDICTED_AT_ONCE = 64
 
 @dataclass(frozen=True)
 class NetworkTraining:
-    """`name` is the candidate's. `rate` is the highest of the schedule."""
+    """`name` is the candidate's, `size` that of its images. `rate` is the highest of the schedule."""
 
     material: ClassificationMaterial
     name: str
+    size: tuple[int, int]
     source: ImageSource
     rate: float
     epochs: int
@@ -42,7 +43,7 @@ class NetworkTraining:
         batch_size = min(schedule_defaults.batch_size(chosen, len(training)), len(training))
         steps = max(1, len(training) // batch_size)
         self._compile(model, steps)
-        checkpoints = run.checkpoints(slug(f"{self.name} {stage}"), self.epochs)
+        checkpoints = run.checkpoints(slug(f"{self.name} {stage}"), self.epochs, self.size)
         state = resume(run, model, checkpoints, f"{self.name}, {stage}")
         data = batches.shuffled(
             self.source, training, batch_size, run.threads, seed=chosen["seed"] + state.epoch, augment=self.augment

@@ -10,7 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import tensorflow as tf
 
@@ -21,10 +20,10 @@ from tfserve.training.dataset.decoded_images import Store
 from tfserve.training.dataset.image_reading import Bad
 from tfserve.training.dataset.sizes import network_size
 from tfserve.training.fit.batches import Arrays
-from tfserve.training.fit.candidates import FoldAnswers, slug
-from tfserve.training.fit.folds import Fold, Folds, divide
+from tfserve.training.fit.candidates import Candidate, FoldAnswers, kept_name
+from tfserve.training.fit.folds import Fold, Folds, divide_loosely
 from tfserve.training.fit.unet import IGNORED
-from tfserve.training.recipes.run import RecipeRun
+from tfserve.training.recipes.run import RecipeRun, png
 from tfserve.training.report import evaluation
 
 COUNTED_SIDE = 256
@@ -86,11 +85,8 @@ class SegmentationMaterial:
     def folds(self) -> Folds:
         """One division of the images, in which each fold gets images with the rare classes."""
         found, chosen = self.run.findings.images, self.run.parameters
-        by_rarest = [
-            msgspec.structs.replace(image, label=label)
-            for image, label in zip(found, rarest_classes(self.pixels), strict=True)
-        ]
-        folds = divide(by_rarest, chosen["validation_split"], chosen["seed"])
+        rarest = rarest_classes(self.pixels)
+        folds = divide_loosely(found, rarest, chosen["validation_split"], chosen["seed"])
         return dataclasses.replace(folds, folds=folds.folds[: folds.count])
 
     def class_weights(self, indices: Array) -> Array:
@@ -100,7 +96,8 @@ class SegmentationMaterial:
     # --- measuring
 
     def outcome(
-        self, name: str, number: int, fold: Fold, network: Any, inputs: Arrays, report: Callable[[float], None]
+        self, candidate: Candidate, number: int, fold: Fold, network: Any, inputs: Arrays,
+        report: Callable[[float], None],
     ) -> FoldAnswers:  # fmt: skip
         """What a network predicts for the images of a fold that are held out; each of its outputs is a variant.
 
@@ -108,7 +105,7 @@ class SegmentationMaterial:
         confusion of each image; small predicted masks are kept in a file.
         """
         confusions, small = self.measure(network, inputs, fold.held_out, report)
-        with written_aside(self._small_file(name, number)) as aside, aside.open("wb") as file:
+        with written_aside(self._small_file(candidate, number)) as aside, aside.open("wb") as file:
             np.savez_compressed(file, masks=small)
         credit = np.stack([credits_of(each) for each in confusions])
         return FoldAnswers(confusions, credit, np.zeros_like(credit))
@@ -130,16 +127,16 @@ class SegmentationMaterial:
             report((at + 1) / len(indices))
         return confusions, small
 
-    def small_masks(self, name: str, variant: int, folds: int) -> Array:
+    def small_masks(self, candidate: Candidate, variant: int, folds: int) -> Array:
         """What was predicted for the held-out images of the first folds, (images, *SMALL)."""
         kept = []
         for number in range(folds):
-            with np.load(self._small_file(name, number), allow_pickle=False) as content:
+            with np.load(self._small_file(candidate, number), allow_pickle=False) as content:
                 kept.append(content["masks"][variant])
         return np.concatenate(kept)
 
-    def _small_file(self, name: str, number: int) -> Path:
-        return self.run.work / f"masks-{self.run.fingerprint[:16]}-{slug(name)}-{number}.npz"
+    def _small_file(self, candidate: Candidate, number: int) -> Path:
+        return self.run.work / f"masks-{self.run.fingerprint[:16]}-{kept_name(candidate)}-{number}.npz"
 
 
 def predictor(network: Any) -> Callable[[Array, tuple[int, ...]], list[Array]]:
@@ -181,9 +178,26 @@ def mask(run: RecipeRun, index: int) -> Array:
 def measured_mask(run: RecipeRun, index: int) -> Array:
     """As `mask`, smaller for very large images, and for large ones with many classes."""
     known = mask(run, index)
-    pixels = MOST_PROBABILITIES / len(run.findings.labels)
-    scale = min(LARGEST_MEASURED / max(known.shape), math.sqrt(pixels / known.size))
-    return known if scale >= 1 else shrunk(known, (round(known.shape[0] * scale), round(known.shape[1] * scale)))
+    height, width = known.shape
+    scale = min(1.0, LARGEST_MEASURED / max(height, width))
+    size = bounded_size(max(1, round(height * scale)), max(1, round(width * scale)), len(run.findings.labels))
+    return known if size == known.shape else shrunk(known, size)
+
+
+def bounded_size(height: int, width: int, classes: int) -> tuple[int, int]:
+    """The size in which an image of this size has at most `MOST_PROBABILITIES`: its own, or a smaller one."""
+    scale = math.sqrt(MOST_PROBABILITIES / (height * width * classes))
+    return (height, width) if scale >= 1 else (max(1, int(height * scale)), max(1, int(width * scale)))
+
+
+def bounded_file(run: RecipeRun, index: int) -> bytes:
+    """The file of the nth image, on which a model can be tried: a smaller one if its probabilities take too much
+    memory in its own size."""
+    image = run.findings.images[index]
+    size = bounded_size(image.height, image.width, len(run.findings.labels))
+    if size == (image.height, image.width):
+        return run.data(index)
+    return png(run.pixels(index, size), (size[1], size[0]))
 
 
 def shrunk(known: Array, size: tuple[int, int]) -> Array:

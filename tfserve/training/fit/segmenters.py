@@ -70,7 +70,7 @@ class PixelHead:
             network = segmentation_decoder.segmenter_of_rows(self._maps.shapes, bodies)
             message = f"{self.name}: measuring fold {number + 1}"
             return self._material.outcome(
-                self.name, number, fold, network, self._maps.rows, lambda share: stage.mention(share, message)
+                self, number, fold, network, self._maps.rows, lambda share: stage.mention(share, message)
             )  # fmt: skip
 
     def deliver(self, variant: int, indices: Array) -> Delivered:
@@ -125,7 +125,7 @@ class Trained(ABC):
         with self._material.run.clock.stage(stage_name(self, number)) as stage:
             network, _ = self._train(f"fold {number + 1}", fold.training, fold.held_out, stage)
             return self._material.outcome(
-                self.name, number, fold, network, self._material.pictures(self.size),
+                self, number, fold, network, self._material.pictures(self.size),
                 lambda _: stage.mention(0.99, f"{message}: measuring"),
             )  # fmt: skip
 
@@ -166,7 +166,7 @@ class Trained(ABC):
             ],
             jit_compile=False,
         )
-        checkpoints = material.run.checkpoints(slug(f"{self.name} {part}"), epochs)
+        checkpoints = material.run.checkpoints(slug(f"{self.name} {part}"), epochs, self.size)
         state = resume(material.run, model, checkpoints, f"{self.name}, {part}")
         fit(
             model, data(chosen["seed"] + state.epoch), watched, state=state, checkpoints=checkpoints, stage=stage,

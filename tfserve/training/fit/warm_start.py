@@ -22,6 +22,7 @@ from tfserve.tensors.specs import Array
 from tfserve.training.dataset.dataset_index import Findings, ImageFile
 from tfserve.training.dataset.project_folders import KERAS_FILE
 from tfserve.training.fit.earlier_models import LEARNT_FILE, NONE, PARAMETER, Earlier, Learnt, find
+from tfserve.training.fit.folds import may_be_held_out
 
 RATE_SHARE, EPOCHS_SHARE = 0.3, 0.5
 """Of the learning rate and of the epochs that training from scratch takes."""
@@ -54,16 +55,16 @@ class WarmStart:
         if any(image.part for image in images):
             self.measures_unseen = not any(image.digest in self._seen for image in images if image.part != "train")
             return list(images)
-        unseen = [image for image in images if image.digest not in self._seen]
-        counts = Counter(image.label for image in unseen)
-        enough = all(counts[label] >= MIN_UNSEEN_PER_CLASS for label in {image.label for image in images})
-        if len(unseen) == len(images) or len(unseen) < MIN_UNSEEN or not enough:
-            self.measures_unseen = len(unseen) == len(images)
+        if not any(image.digest in self._seen for image in images):
+            self.measures_unseen = True
             return list(images)
-        self.measures_unseen = True
-        return [
+        marked = [
             msgspec.structs.replace(image, part="train") if image.digest in self._seen else image for image in images
         ]
+        counts = Counter(images[at].label for at in may_be_held_out(marked) if not marked[at].part)
+        enough = all(counts[label] >= MIN_UNSEEN_PER_CLASS for label in {image.label for image in images})
+        self.measures_unseen = enough and counts.total() >= MIN_UNSEEN
+        return marked if self.measures_unseen else list(images)
 
     @cached_property
     def layers(self) -> dict[str, list[Array]]:

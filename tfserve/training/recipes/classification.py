@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tfserve.tensors.specs import Array
+from tfserve.training.dataset.dataset_index import ImageFile
 from tfserve.training.dataset.sizes import thumbnail_size
 from tfserve.training.dataset.splitting import spread
 from tfserve.training.export import exports
@@ -19,7 +20,7 @@ from tfserve.training.fit.candidates import Contest
 from tfserve.training.fit.classification_material import ClassificationMaterial
 from tfserve.training.fit.delivery import Delivered
 from tfserve.training.fit.fine_tuning import FineTuned
-from tfserve.training.fit.folds import divide
+from tfserve.training.fit.folds import divide, independent
 from tfserve.training.fit.from_scratch import Compact
 from tfserve.training.fit.linear_heads import AugmentedHead, LinearHead, known_network
 from tfserve.training.fit.pretrained import BackboneChoice
@@ -58,7 +59,7 @@ def train(run: RecipeRun) -> dict[str, Any]:
     truth = labels[indices]
     measured = evaluation.classification(truth, chances, found.labels)
     judged = verdict.judge(
-        truth, chances.argmax(axis=1), found.names, images=np.bincount(labels, minlength=len(found.labels)).tolist(),
+        truth, chances.argmax(axis=1), found.names, images=_independent(found.images, labels, len(found.labels)),
         rivals=_rivals(contest), groups=[found.images[index].group for index in indices],
     )  # fmt: skip
     complete(judged, run, contest, delivered, indices)
@@ -115,6 +116,12 @@ def _measure(
     return indices, contest.winner.outputs(count)
 
 
+def _independent(images: Sequence[ImageFile], labels: Array, classes: int) -> list[int]:
+    """For each class, its images; those of a group count once."""
+    groups = independent(images)
+    return [len(np.unique(groups[labels == label])) for label in range(classes)]
+
+
 def _rivals(contest: Contest) -> Array | None:
     """The classes that all settings of all candidates predicted for the measured images (settings, images).
 
@@ -147,7 +154,9 @@ def _export(
     found = run.findings
     server = Classifier(delivered.network, found.labels, found.display, background=run.parameters["background"])
     images = material.source(delivered.size).inputs
-    return export(run, contest, delivered.network, server, images, spread(indices, MAX_TRIED), _try_saved_model)
+    tried = spread(indices, MAX_TRIED)
+    originals = [run.data(index) for index in tried]
+    return export(run, contest, delivered.network, server, images, tried, originals, _try_saved_model)
 
 
 def _try_saved_model(trial: exports.ExportTrial, files: Sequence[Array]) -> None:

@@ -41,11 +41,8 @@ def compete(
 
     `weights` has one number for each image. `work` is the work with an image, in relation to one with a label.
     """
-    clock = run.clock
-    allowed = work * budget.allowance(run.parameters, len(weights))
-    if clock.budget_s is not None:
-        allowed = max(1.0, clock.spare_s / clock.speed)
-    contest = Contest(folds, weights, allowed, run.work, run.fingerprint, run.note, clock)
+    allowed = run.allowance(work * budget.allowance(run.parameters, len(weights)))
+    contest = Contest(folds, weights, allowed, run.work, run.fingerprint, run.note, run.clock)
     entering = candidates(allowed)
     contest.expect(entering)
     for candidate in entering:
@@ -69,22 +66,21 @@ def complete(
 ) -> None:
     """Adds to the verdict what is wrong with its figures. `indices` are the measured images."""
     is_frozen = delivered.state is None
-    if caveat := run.learnt(contest.folds.development, indices, delivered.backbone, frozen=is_frozen):
-        verdict.text += f", but {caveat}"
-    run.note(f"Verdict: {verdict.text}.")
+    verdict.text = run.conclude(
+        verdict.text, contest.folds.development, indices, delivered.backbone, frozen=is_frozen
+    )  # fmt: skip
 
 
 def export(
     run: RecipeRun, contest: Contest, network: Any, server: Classifier | Segmenter, images: Arrays, tried: Array,
-    try_saved_model: Callable[[exports.ExportTrial, list[Array]], None],
+    originals: Sequence[bytes], try_saved_model: Callable[[exports.ExportTrial, list[Array]], None],
 ) -> list[exports.Export]:  # fmt: skip
     """All forms, each tried on the held-out images `tried`. The first is the SavedModel, which every result needs.
 
-    `images` are all images of the project. `try_saved_model` also gets what the files of `tried` contain.
+    `images` are all images of the project, `originals` the files of those tried, whose tensors `try_saved_model` gets.
     """
     with exports.stage(run.clock, "SavedModel"):
         signatures.save(network, server, run.aside / exports.SAVED_MODEL)
-        originals = [run.data(index) for index in tried]
         with run.optional(str(image_metadata.HELD_OUT)):
             held_out_images.write(originals, run.aside / exports.SAVED_MODEL, run.background)
         trial = exports.ExportTrial.of(network, run.aside, images.batch(tried).astype(np.float32), image=run.image())

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from tfserve.tensors.specs import Array
 from tfserve.training.dataset.dataset_index import ImageFile
 from tfserve.training.dataset.decoded_images import Store
 from tfserve.training.dataset.sizes import network_size
-from tfserve.training.dataset.splitting import spread
+from tfserve.training.dataset.splitting import rarest_labels, spread
 from tfserve.training.export import detection_exports, exports
 from tfserve.training.fit import detection_batches, detector, pretrained
 from tfserve.training.fit.augment import Augment
@@ -21,7 +20,7 @@ from tfserve.training.fit.checkpoints import State
 from tfserve.training.fit.detection_batches import Boxes
 from tfserve.training.fit.detection_loss import DetectionLoss
 from tfserve.training.fit.fitting import fit, schedule
-from tfserve.training.fit.folds import divide
+from tfserve.training.fit.folds import divide_loosely
 from tfserve.training.recipes import schedule_defaults
 from tfserve.training.recipes.run import INPUT, RecipeRun, resume
 from tfserve.training.report import box_examples, detection_metrics, detection_plots, plots, report
@@ -101,10 +100,10 @@ def train(run: RecipeRun) -> dict[str, Any]:
     with run.clock.stage(MEASURING, "Measuring the model on the held-out images"):
         predictions = predicted(network, data.pictures, measured_images, parts.held_out)
     measured = detection_metrics.evaluate(truths, predictions, found.labels)
-    run.note(f"Verdict: {measured['verdict']}.")
     learnt, learnt_from = parts.training, "all images but the held-out part"
     if len(phases) > 1 and _learn_from_all(run, model, network, data, parts, phases[1], measured["map50"]):
         learnt, learnt_from = parts.every, "all images"
+    measured["verdict"] = run.conclude(measured["verdict"], learnt, parts.held_out, "efficientnet-lite0")
     run.min_score = measured["best_score"]
     forms = detection_exports.export(run, network, data.pictures, learnt, parts.held_out)
     with run.clock.stage(PLOTS, "Drawing plots"), run.optional("A plot"):
@@ -114,7 +113,6 @@ def train(run: RecipeRun) -> dict[str, Any]:
         box_examples.write(
             run.aside, names, lambda at: run.pixels(parts.held_out[at]), truths, predictions, run.min_score
         )
-    run.learnt(learnt, parts.held_out, "efficientnet-lite0")
     described = {
         "backbone": "efficientnet-lite0",
         "size": list(size),
@@ -128,22 +126,11 @@ def train(run: RecipeRun) -> dict[str, Any]:
 
 def divided(found: Sequence[ImageFile], share: float, seed: int) -> ImagePositions:
     """The project's own test part is held out, else its validation part, else about `share` of each class."""
-    rarest = zip(found, rarest_labels(found), strict=True)
-    folds = divide([msgspec.structs.replace(image, label=label) for image, label in rarest], share, seed)
+    folds = divide_loosely(found, rarest_labels(found), share, seed)
     measured_on = folds.measured_on(1)
     if len(folds.test):
         return ImagePositions(folds.development, folds.test, folds.development, measured_on)
     return ImagePositions(folds.folds[0].training, folds.folds[0].held_out, folds.development, measured_on)
-
-
-def rarest_labels(found: Sequence[ImageFile]) -> list[int]:
-    """For each image its class with the fewest objects in all images, so that a split gives both sides some of each.
-
-    Classes that are the rarest of fewer than two images, and images without objects, are -1.
-    """
-    counts = np.bincount([box.label for image in found for box in image.boxes], minlength=1)
-    rarest = [min((box.label for box in image.boxes), key=lambda label: counts[label], default=-1) for image in found]
-    return [label if rarest.count(label) > 1 else -1 for label in rarest]
 
 
 def input_size(found: Sequence[ImageFile], requested: Any) -> tuple[int, int]:

@@ -96,6 +96,11 @@ _GROUPS = Parameter(
     help="keeps images of one scene on one side of the split: a column of the table of images, or a regular"
     r" expression with a group, such as ^(.+)_\d+, that is searched for in their paths; auto: a column named group",
 )  # fmt: skip
+_GROUPS_OF_PATHS = msgspec.structs.replace(
+    _GROUPS,
+    help="keeps images of one scene on one side of the split: a regular expression with a group, such as ^(.+)_\\d+,"
+    " that is searched for in their paths; auto: copies that Roboflow, Augmentor or an augmentation made of an image",
+)
 _WARM_START = Parameter(
     name="warmStart", type="text", default="none", words=("none",),
     help="id of a finished task of the same train type whose model the training starts from; classes are matched by"
@@ -198,6 +203,7 @@ DETECTION = (
     _choice("effort", "balanced", EFFORTS, "length of the training if `epochs` is auto"),
     _BUDGET,
     _BACKGROUND,
+    _GROUPS_OF_PATHS,
     _WARM_START,
     Parameter(
         name="mosaic", type="boolean", default=True,

@@ -8,7 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from tfserve.ipc.messages import Progress, Train
 from tfserve.runtimes import devices, image_files
 from tfserve.runtimes.error_summary import named_cause
 from tfserve.tensors.specs import Array
-from tfserve.training.atomic_files import aside_of
+from tfserve.training.atomic_files import aside_of, written_aside
 from tfserve.training.dataset import dataset_index as findings
 from tfserve.training.dataset import image_reading as images
 from tfserve.training.dataset import project_folders
@@ -44,7 +44,8 @@ ENLARGE = (
 )
 """How probabilities in the network's size become a mask of an image."""
 METRICS_FILE = project_folders.METRICS_FILE
-PROGRESS_FILE, FINGERPRINT_FILE, EPOCHS_FILE = "progress", "fingerprint", "epochs"
+PROGRESS_FILE, FINGERPRINT_FILE = "progress", "fingerprint"
+EPOCHS_FILE, ALLOWANCE_FILE = "epochs", "allowance"
 EARLY_END_FILE = "early-end"
 METHOD = 2
 """Increased when features, penalties or networks change: what another release has kept of a run is not used then."""
@@ -52,6 +53,7 @@ START_S, WARM_START_S = 7.0, 0.3
 WHOLE_RUN_S = {"classification": (60.0, 0.1), "segmentation": (70.0, 1.0), "detection": (120.0, 2.0)}
 """What a run takes that is the first of this machine, and for each image."""
 LEFT_BY_ATTEMPTS = {".npz", ".npy", ".writing"}
+KEPT_BY_ATTEMPTS = (PROGRESS_FILE, EPOCHS_FILE, ALLOWANCE_FILE, EARLY_END_FILE)
 
 
 @dataclass
@@ -106,19 +108,32 @@ class RecipeRun:
         """
         if self.clock.budget_s is None:
             return epochs
-        file = self.work / EPOCHS_FILE
-        with suppress(OSError, ValueError):
-            return min(epochs, int(file.read_text()))
+        if known := _number_in(self.work / EPOCHS_FILE):
+            return min(epochs, int(known))
         share = max(0.0, self.clock.spare_s) / self.clock.quiet_s(stage)
         planned = max(1, min(epochs, int(epochs * share)))
-        file.write_text(str(planned))
+        _keep_number(self.work / EPOCHS_FILE, planned)
         if planned < epochs:
             self.note(f"The budget allows {planned} of {epochs} epochs.")
         return planned
 
-    def checkpoints(self, name: str, epochs: int) -> Checkpoints:
-        """Of one of the trainings that the run consists of; `name` is a folder's."""
-        return Checkpoints(self.work / name, f"{self.fingerprint}-{name}-{epochs}", epochs)
+    def allowance(self, usual: float) -> float:
+        """Seconds of two ordinary cores for candidates: the usual number, or with a budget what it left at first.
+
+        The number is kept in the work folder: the sizes of images follow from it, and another attempt, which has less
+        time, continues with files that were made in these sizes.
+        """
+        if self.clock.budget_s is None:
+            return usual
+        if known := _number_in(self.work / ALLOWANCE_FILE):
+            return known
+        allowed = max(1.0, self.clock.spare_s / self.clock.speed)
+        _keep_number(self.work / ALLOWANCE_FILE, allowed)
+        return allowed
+
+    def checkpoints(self, name: str, epochs: int, size: Sequence[int] = ()) -> Checkpoints:
+        """Of one of the trainings that the run consists of; `name` is a folder's, `size` that of the images."""
+        return Checkpoints(self.work / name, "-".join(map(str, (self.fingerprint, name, epochs, *size))), epochs)
 
     @property
     def background(self) -> Colour:
@@ -198,21 +213,24 @@ class RecipeRun:
         print(sentence, flush=True)
         self.notes.append(sentence)
 
-    def learnt(self, learnt: Iterable[int], measured: Iterable[int], backbone: str, *, frozen: bool = False) -> str:
+    def conclude(
+        self, verdict: str, learnt: Iterable[int], measured: Iterable[int], backbone: str, *, frozen: bool = False
+    ) -> str:
         """Keeps which images the model has learnt from, and reports the use of an earlier model.
 
-        Returns what is wrong with the figures, or nothing. `frozen`: only the last layer was trained.
+        Returns the verdict, with what is wrong with its figures. `frozen`: only the last layer was trained.
         """
         with self.optional("The list of training images"):
             images = [self.findings.images[index] for index in learnt]
             warm_start.remember(self.aside, images, self.warm, frozen=frozen)
-        if self.warm is None:
-            return ""
-        uses = warm_start.Uses(self.warm, backbone, [self.findings.images[index] for index in measured])
-        caveat = uses.report()
-        for sentence in uses.notes:
-            self.note(sentence)
-        return caveat
+        if self.warm is not None:
+            uses = warm_start.Uses(self.warm, backbone, [self.findings.images[index] for index in measured])
+            if caveat := uses.report():
+                verdict += f", but {caveat}"
+            for sentence in uses.notes:
+                self.note(sentence)
+        self.note(f"Verdict: {verdict}.")
+        return verdict
 
     @contextmanager
     def optional(self, what: str) -> Iterator[None]:
@@ -295,12 +313,26 @@ def _fingerprint_in(work: Path) -> str:
         return ""
 
 
+def _number_in(file: Path) -> float | None:
+    """What an earlier attempt has kept; None if there is nothing, or no positive number."""
+    try:
+        number = float(file.read_text())
+    except (OSError, ValueError):
+        return None
+    return number if 0 < number < math.inf else None
+
+
+def _keep_number(file: Path, number: float) -> None:
+    with written_aside(file) as aside:
+        aside.write_text(repr(number))
+
+
 def _clear(work: Path) -> None:
     """Deletes files of attempts with other images or parameters; other files in the folder are kept."""
     for each in work.iterdir():
         if each.is_dir() and any(each.glob("*.npz")):
             shutil.rmtree(each)
-        elif each.suffix in LEFT_BY_ATTEMPTS or each.name in (PROGRESS_FILE, EPOCHS_FILE, EARLY_END_FILE):
+        elif each.suffix in LEFT_BY_ATTEMPTS or each.name in KEPT_BY_ATTEMPTS:
             each.unlink()
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfserve.tensors.specs import Array
+from tfserve.training.dataset import image_reading
 from tfserve.training.dataset.sizes import thumbnail_size
 from tfserve.training.dataset.splitting import spread
 from tfserve.training.export import exports
@@ -17,9 +18,10 @@ from tfserve.training.export.signatures import Segmenter
 from tfserve.training.fit import pretrained
 from tfserve.training.fit.candidates import Contest
 from tfserve.training.fit.delivery import Delivered
+from tfserve.training.fit.folds import independent
 from tfserve.training.fit.map_rows import KnownMaps
 from tfserve.training.fit.pretrained import BackboneChoice
-from tfserve.training.fit.segmentation_material import SegmentationMaterial, measured_mask, shrunk
+from tfserve.training.fit.segmentation_material import SegmentationMaterial, bounded_file, measured_mask, shrunk
 from tfserve.training.fit.segmenters import MaskDecoder, PixelHead, Trained, Tuned, UNet
 from tfserve.training.recipes.contest import (
     PLOTS,
@@ -111,16 +113,17 @@ def _measure(
             )  # fmt: skip
         return test, confusions[0], small[0]
     count, indices = contest.measured()
-    return indices, winner.outputs(count), material.small_masks(winner.row.name, winner.variant, count)
+    return indices, winner.outputs(count), material.small_masks(winner.candidate, winner.variant, count)
 
 
 def _judge(
     material: SegmentationMaterial, indices: Array, measured: dict[str, Any], small: Array
 ) -> mask_verdict.MaskVerdict:  # fmt: skip
     truth = np.stack([shrunk(measured_mask(material.run, index), small.shape[1:]) for index in indices])
+    groups, has_class = independent(material.run.findings.images), material.pixels > 0
     return mask_verdict.judge(
         np.asarray(measured["confusion_matrix"]), measured["mean_iou"], truth, small, material.run.findings.names,
-        images=(material.pixels > 0).sum(axis=0).tolist(),
+        images=[len(np.unique(groups[column])) for column in has_class.T],
         groups=[material.run.findings.images[index].group for index in indices],
     )  # fmt: skip
 
@@ -166,15 +169,19 @@ def _export(
     server = Segmenter(network, found.labels, found.numbers, found.display, background=run.parameters["background"])
     predict = _predict(server)
 
-    def predicted(index: int) -> Array:
-        """Class numbers (1, height, width), in the image's own size."""
-        return np.searchsorted(np.asarray(found.numbers), predict(run.pixels(index)[np.newaxis]))
+    originals = [bounded_file(run, index) for index in tried]
+
+    def predicted(original: bytes) -> Array:
+        """Class numbers (1, height, width), in the size of the file."""
+        pixels = image_reading.decoded(original, run.background)
+        return np.searchsorted(np.asarray(found.numbers), predict(pixels[np.newaxis]))
 
     def try_saved_model(trial: exports.ExportTrial, files: Sequence[Array]) -> None:
         trial.add("SavedModel", exports.SAVED_MODEL, exports.saved_model("mask", values=found.numbers))
         trial.add(
             "SavedModel from files", exports.SAVED_MODEL, exports.saved_model("mask", "image_bytes", found.numbers),
-            inputs=files, expected=[predicted(index) for index in tried], tolerance=exports.DECODED,
+            inputs=files, expected=lambda: list(map(predicted, originals)), tolerance=exports.DECODED,
         )  # fmt: skip
 
-    return export(run, contest, network, server, material.pictures(delivered.size), tried, try_saved_model)
+    images = material.pictures(delivered.size)
+    return export(run, contest, network, server, images, tried, originals, try_saved_model)

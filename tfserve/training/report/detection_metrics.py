@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tfserve.tensors.specs import Array
+from tfserve.training.report.verdict import listed, without_figures
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
@@ -60,12 +61,13 @@ def evaluate(truths: Sequence[Truth], predictions: Sequence[Predicted], labels: 
     highest = max(point["f1"] for point in curve)
     equally_good = [point for point in curve if point["f1"] >= highest - 1e-9]
     best = equally_good[len(equally_good) // 2]  # far from the scores that would change it
+    precision = best["precision"] if best["f1"] else 0.0  # where nothing is found, the curve has 1
     for row, each in zip(rows, matches, strict=True):
         row |= _at_score(each, best["score"])
     map50 = _mean([row["ap50"] for row in present])
     return {
         "verdict": verdict(map50, rows), "map50": map50, "map": _mean([row["ap"] for row in present]),
-        "precision": best["precision"], "recall": best["recall"], "f1": best["f1"], "best_score": best["score"],
+        "precision": precision, "recall": best["recall"], "f1": best["f1"], "best_score": best["score"],
         "per_class": rows, "score_curve": curve,
     }  # fmt: skip
 
@@ -87,8 +89,10 @@ def verdict(map50: float, rows: Sequence[Mapping[str, Any]]) -> str:
         )
     word = "good" if map50 >= GOOD else "fair" if map50 >= FAIR else "weak"
     worst = [row["label"] for row in rows if row["objects"] and row["ap50"] < min(map50, GOOD) * WEAK_SHARE]
-    named = ", ".join(f"`{label}`" for label in worst[:3])
-    return f"{word}, but {named} {'is' if len(worst) == 1 else 'are'} often missed or confused" if worst else word
+    words = [word]
+    if worst:
+        words.append(f"but {listed(worst)} {'is' if len(worst) == 1 else 'are'} often missed or confused")
+    return ", ".join(words + without_figures([row["label"] for row in rows if not row["objects"]], []))
 
 
 def match_class(truths: Sequence[Truth], predictions: Sequence[Predicted], label: int) -> Matches:

@@ -18,7 +18,8 @@ UNLABELLED_FOLDERS = ("unlabelled", "unlabeled")
 MAX_UNLABELLED = 5000
 MAX_SHOWN = 24
 MAX_EXPLAINED = 12
-_BATCH = 64
+MOST_AT_ONCE, PIXELS_AT_ONCE = 64, 64 * 224**2
+"""Images and pixels that are in memory at once."""
 
 
 def write(run: RecipeRun, delivered: Delivered, indices: Array, truth: Array, probabilities: Array) -> None:
@@ -39,25 +40,42 @@ def _label_next(run: RecipeRun, delivered: Delivered, names: Sequence[str]) -> N
     folder = _unlabelled(run)
     if folder is None:
         return
-    files, pictures, size = [], [], run.parameters["network_size"]
     found = sorted(path for path in folder.rglob("*") if path.is_file() and is_image(path))
-    for path in found[:MAX_UNLABELLED]:
-        try:
-            pictures.append(image_reading.pixels(path, size, run.background))
-            files.append(path)
-        except OSError:
-            run.note(f"{path.relative_to(folder)} has no label and can't be read, so it is not in the list.")
+    files, probabilities = _predicted(run, delivered, found[:MAX_UNLABELLED], folder)
     if not files:
         return
-    probabilities = _compute(delivered, np.stack(pictures))
     shown = [str(path.relative_to(folder)) for path in files]
     order = single_images.write_label_next(run.aside / single_images.LABEL_NEXT_FILE, shown, probabilities, names)
     first = order[:MAX_SHOWN]
     captions = [f"{names[probabilities[n].argmax()]} {probabilities[n].max():.0%}?" for n in first]
-    plots.worst_mistakes(run.aside / "plots" / "label_next.png", [pictures[n] for n in first], captions)
+    size = run.parameters["network_size"]
+    with run.optional("The plot of images to label next"):
+        pictures = [image_reading.pixels(files[n], size, run.background) for n in first]
+        plots.worst_mistakes(run.aside / "plots" / "label_next.png", pictures, captions)
     run.note(
         f"{len(files)} images of {folder.name} have no label; {single_images.LABEL_NEXT_FILE} says which to label next."
     )
+
+
+def _predicted(
+    run: RecipeRun, delivered: Delivered, paths: Sequence[Path], folder: Path
+) -> tuple[list[Path], Array]:  # fmt: skip
+    """The files that can be read, and (files, classes) probabilities. Only the images of a batch are in memory."""
+    files: list[Path] = []
+    probabilities: list[Array] = []
+    size = run.parameters["network_size"]
+    count = _at_once(size)
+    for begin in range(0, len(paths), count):
+        pictures = []
+        for path in paths[begin : begin + count]:
+            try:
+                pictures.append(image_reading.pixels(path, size, run.background))
+                files.append(path)
+            except OSError:
+                run.note(f"{path.relative_to(folder)} has no label and can't be read, so it is not in the list.")
+        if pictures:
+            probabilities.append(_compute(delivered, np.stack(pictures)))
+    return files, np.concatenate(probabilities) if probabilities else np.zeros((0, 0))
 
 
 def _unlabelled(run: RecipeRun) -> Path | None:
@@ -85,6 +103,12 @@ def _explain(
     plots.sensitivity(run.aside / "plots" / "what_it_looks_at.png", pictures, maps, captions)
 
 
+def _at_once(size: Sequence[int]) -> int:
+    """How many images of this height and width are predicted together."""
+    return int(np.clip(PIXELS_AT_ONCE // (size[0] * size[1]), 1, MOST_AT_ONCE))
+
+
 def _compute(delivered: Delivered, pictures: Array) -> Array:
-    pieces = [pictures[at : at + _BATCH].astype(np.float32) for at in range(0, len(pictures), _BATCH)]
+    count = _at_once(pictures.shape[1:3])
+    pieces = (pictures[at : at + count].astype(np.float32) for at in range(0, len(pictures), count))
     return np.concatenate([np.asarray(delivered.network(piece, training=False)) for piece in pieces])

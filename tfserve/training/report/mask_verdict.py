@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from tfserve.tensors.specs import Array
-from tfserve.training.report.verdict import CHANCE, FEW, MAX_NAMED, Deal, too_few
+from tfserve.training.report.verdict import CHANCE, FEW, Deal, listed, too_few, without_figures
 
 GOOD, FAIR = 0.7, 0.4
 """Mean IoU."""
@@ -31,7 +31,8 @@ OFTEN = 0.3
 class MaskVerdict(msgspec.Struct, kw_only=True):
     """`code` is good, fair, weak, guessing or too_few; `by_chance` is the p-value of the permutation test.
 
-    `majority` is the share of pixels of the largest class, `taken` has (true label, predicted label, share of pixels).
+    `majority` is the share of pixels of the largest class, `taken` has (true label, predicted label, share of pixels),
+    `unmeasured` has the classes of none of the measured images.
     """
 
     code: str
@@ -42,6 +43,7 @@ class MaskVerdict(msgspec.Struct, kw_only=True):
     taken: list[tuple[str, str, float]]
     hardly_found: list[str]
     few_images: list[str]
+    unmeasured: list[str]
 
 
 def judge(
@@ -49,8 +51,8 @@ def judge(
     groups: Sequence[str] | None = None,
 ) -> MaskVerdict:  # fmt: skip
     """`matrix` is the confusion of all measured pixels; `truth` and `predicted` (images, height, width) are masks of
-    the measured images in a small size. `images` counts, for each class, all images that have it. `groups` has the
-    group of each measured image, empty for those without one.
+    the measured images in a small size. `images` counts, for each class, all images that have it, those of a group
+    once. `groups` has the group of each measured image, empty for those without one.
     """
     by_chance = probability_of_luck(truth, predicted, len(labels), groups)
     verdict = MaskVerdict(
@@ -58,6 +60,7 @@ def judge(
         majority=float(matrix.sum(axis=1).max() / max(matrix.sum(), 1)),
         taken=_taken(matrix, labels), hardly_found=_hardly_found(matrix, labels),
         few_images=[label for label, count in zip(labels[1:], images[1:], strict=True) if count < FEW],
+        unmeasured=[label for label, pixels in zip(labels[1:], matrix.sum(axis=1)[1:], strict=True) if not pixels],
     )  # fmt: skip
     independent = Deal(groups or [""] * len(truth)).count
     if by_chance > CHANCE:
@@ -132,15 +135,9 @@ def _sentence(verdict: MaskVerdict, count: int, independent: int) -> str:
         words.append(f"but {_named(verdict.hardly_found)} hardly found")
     elif others:
         words.append(f"but `{others[0][0]}` is often mistaken for `{others[0][1]}`")
-    if verdict.few_images:
-        words.append(f"with too few images to judge {_list(verdict.few_images)}")
+    words += without_figures(verdict.unmeasured, verdict.few_images)
     return ", ".join(words)
 
 
 def _named(labels: Sequence[str]) -> str:
-    return f"{_list(labels)} {'is' if len(labels) == 1 else 'are'}"
-
-
-def _list(labels: Sequence[str]) -> str:
-    more = len(labels) - MAX_NAMED
-    return ", ".join(f"`{label}`" for label in labels[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return f"{listed(labels)} {'is' if len(labels) == 1 else 'are'}"

@@ -33,7 +33,7 @@ MAX_NAMED = 3
 class Verdict(msgspec.Struct, kw_only=True):
     """`code` is good, fair, weak, guessing or too_few; `interval` is that of the accuracy, at 95 %.
 
-    `by_chance` is the p-value of the permutation test.
+    `by_chance` is the p-value of the permutation test. `unmeasured` are the classes of none of the measured images.
     """
 
     code: str
@@ -45,13 +45,15 @@ class Verdict(msgspec.Struct, kw_only=True):
     interval: tuple[float, float]
     confused: list[tuple[str, str, float]]
     few_images: list[str]
+    unmeasured: list[str]
 
 
 def judge(
     truth: Array, predicted: Array, labels: Sequence[str], *, images: Sequence[int], rivals: Array | None = None,
     groups: Sequence[str] | None = None,
 ) -> Verdict:  # fmt: skip
-    """`truth` and `predicted` are class numbers of the measured images, `images` counts all images of each class.
+    """`truth` and `predicted` are class numbers of the measured images, `images` counts all images of each class,
+    those of a group once.
 
     `rivals` (settings, images) are the predictions among which the best were chosen. `groups` has the group of each
     measured image, empty for those without one.
@@ -70,6 +72,7 @@ def judge(
         code="", text="", balanced_accuracy=balanced, chance_level=chance, majority=float(majority),
         by_chance=by_chance, interval=interval, confused=_confused(matrix, labels),
         few_images=[label for label, count in zip(labels, images, strict=True) if count < FEW],
+        unmeasured=[label for label, is_measured in zip(labels, present, strict=True) if not is_measured],
     )  # fmt: skip
     if by_chance > CHANCE:
         could_be_fair = interval[1] >= chance + FAIR * (1 - chance)
@@ -158,8 +161,20 @@ def _sentence(verdict: Verdict, count: int, hits: int, independent: int) -> str:
         words.append(f"but {named}")
     if hits / count < verdict.majority:
         words.append("but always predicting the largest class would be correct more often")
-    if verdict.few_images:
-        named = ", ".join(f"`{label}`" for label in verdict.few_images[:MAX_NAMED])
-        more = len(verdict.few_images) - MAX_NAMED
-        words.append(f"with too few images to judge {named}" + (f" and {more} more" * (more > 0)))
+    words += without_figures(verdict.unmeasured, verdict.few_images)
     return ", ".join(words)
+
+
+def without_figures(unmeasured: Sequence[str], few_images: Sequence[str]) -> list[str]:
+    """What is said of classes that no measured image shows, and of others with few images."""
+    words = []
+    if unmeasured:
+        words.append(f"but {listed(unmeasured)} {'was' if len(unmeasured) == 1 else 'were'} not measured")
+    if few := [label for label in few_images if label not in unmeasured]:
+        words.append(f"with too few images to judge {listed(few)}")
+    return words
+
+
+def listed(labels: Sequence[str]) -> str:
+    more = len(labels) - MAX_NAMED
+    return ", ".join(f"`{label}`" for label in labels[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
