@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from queues import until
 from task_trainer import WAITS, Trainer, begun, let_go, open_trainer
 
 from tfserve.supervisor.jobs.training_run import FolderInUse, TooManyTasks
@@ -57,9 +58,8 @@ async def test_a_run_that_is_cancelled_while_its_death_is_recorded_is_cancelled(
         await begun(tmp_path / "p")
         (run,) = trainer.trainings.running
         let_go(tmp_path / "p")
+        await until(lambda: run.worker is None)
         async with asyncio.timeout(20):
-            while run.worker is not None:
-                await asyncio.sleep(0)
             await trainer.trainings.cancel(task_id)
         assert await trainer.states(task_id) == ["cancelled"]
 
