@@ -271,10 +271,6 @@ def load_all() -> list[Saved]:
     return [_load(workspace) for workspace in Workspace.objects.order_by("pk")]
 
 
-def load_one(workspace_id: int) -> Saved:
-    return _load(Workspace.objects.get(pk=workspace_id))
-
-
 def _load(workspace: Workspace) -> Saved:
     jobs = workspace.jobs.order_by("number")
     finished = jobs.filter(state__in=FINISHED)

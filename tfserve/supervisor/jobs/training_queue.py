@@ -338,7 +338,7 @@ class TrainingQueue:
         await self._records.record(run, run.job.step(put_aside=True))
 
     async def _goes_on(self, run: TrainingRun, reason: str, failure: Failure) -> bool:
-        """Whether a run that died continues from its last checkpoint: not if it has died too often without a new one."""
+        """Whether a run that died continues from its last checkpoint: not after too many deaths without a new one."""
         run.worker = None
         if run.moves:
             run.moves, reason = False, "its machine was about to stop"
