@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 import pytest
-from queues import until
+from queues import read, until
 from task_trainer import WAITS, Trainer, begun, let_go, open_trainer
 
+from tfserve.access.principals import PRINCIPAL, Principal, Scope
+from tfserve.db import reads
+from tfserve.errors import NotFound
 from tfserve.supervisor.jobs.training_run import FolderInUse, TooManyTasks
 
 DIES_ONCE = "t.note('begun'); t.until('go' * t.attempt)\nif t.attempt == 1: t.die()"
@@ -72,3 +76,33 @@ async def test_a_task_is_not_resumed_when_the_server_has_as_many_as_it_takes(dat
         with pytest.raises(TooManyTasks, match=r"1 training tasks are waiting or running, .* \(max_tasks\)"):
             await trainer.trainings.resume(failed)
         assert await trainer.states(failed) == ["failed"]
+
+
+async def test_the_former_run_of_a_resumed_task_is_shown_to_admins_only(database: Path, tmp_path: Path) -> None:
+    async with open_trainer(database) as trainer:
+        task_id = await trainer.start(tmp_path / "p", "t.fail('no')", owner="token:1")
+        await trainer.ended(task_id)
+        former = (await trainer.row(task_id)).job_id
+        await trainer.trainings.resume(task_id)
+        await trainer.ended(task_id)
+        current = (await trainer.row(task_id)).job_id
+
+    def seen_by(principal: Principal, job_id: int) -> bool:
+        PRINCIPAL.set(principal)
+        try:
+            return reads.job_by_id(job_id).pk == job_id
+        except NotFound:
+            return False
+
+    owner = Principal("a", "token:1", frozenset({Scope.TRAIN}))
+    other = Principal("b", "token:2", frozenset({Scope.TRAIN}))
+    admin = Principal("c", "token:3", frozenset(Scope))
+    seen = {
+        (who.name, job): await read(partial(seen_by, who, job))
+        for who in (owner, other, admin)
+        for job in (former, current)
+    }
+    assert seen == {
+        ("a", former): False, ("a", current): True, ("b", former): False, ("b", current): False,
+        ("c", former): True, ("c", current): True,
+    }  # fmt: skip
