@@ -153,7 +153,7 @@ class Connection(asyncio.Protocol):
             task = asyncio.current_task()
             if self._refusal is None and (task is None or task.cancelling()):
                 raise
-            # Otherwise not this task was cancelled, but one that it waited for: the other end must not wait for ever.
+            # Otherwise not this task was cancelled, but one that it waited for: the other end would wait indefinitely.
             response = Failed(failure=(self._refusal or CancelledInside()).to_failure())
         except Exception:
             log.exception("while handling %s", type(message).__name__)

@@ -271,11 +271,11 @@ class Workspaces:
         return workspace
 
     async def _destroy(self, workspace: Workspace) -> None:
-        """If its record can't be deleted, the workspace goes on, with its model, its variables and what waits."""
+        """If its record can't be deleted, the workspace continues, with its model, its variables and what waits."""
         dispatcher, given_up_reason = workspace.dispatcher, workspace.dispatcher.given_up_reason
         dispatcher.hold()
         try:
-            with contextlib.suppress(TimedOut):  # a thread that is stuck goes on without the workspace
+            with contextlib.suppress(TimedOut):  # a thread that is stuck continues without the workspace
                 await dispatcher.end_running(DESTROYED)
             await self._journal.change(partial(writes.destroy_workspace, workspace.id))
         except BaseException:

@@ -1,4 +1,4 @@
-"""A workspace whose record can't be deleted goes on as it was."""
+"""A workspace whose record can't be deleted continues as it was."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def test_a_refused_destroy_leaves_the_model_the_variables_and_what_waits(s
         with pytest.raises(OutOfSpace):
             await server.line.ask(DestroyWorkspace(name="w"))
         assert (await server.web.predict("w", 1, 2)).version == 1
-        assert (await server.run("print(2)")).state == "succeeded", "the queue goes on"
+        assert (await server.run("print(2)")).state == "succeeded", "the queue continues"
         assert running.id not in server.workspaces.jobs
         assert waiting.id not in server.workspaces.jobs, "it has run"
         await statement(server, "DROP TRIGGER keeps_all")

@@ -162,7 +162,7 @@ class JobCallbacks:
                 attempt = CallbackAttempt(error=refused.message, is_final=True)
             except TimeoutError:
                 attempt = CallbackAttempt(error=f"no response within {TIMEOUT_S:g} s")
-            except UnicodeError as error:  # no name server is asked for such a name
+            except UnicodeError as error:  # no name server can resolve it
                 attempt = CallbackAttempt(error=f"{due.url[:200]} has no valid host name: {error}", is_final=True)
             except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
                 attempt = CallbackAttempt(error=f"{type(error).__name__}: {error}"[:MAX_ERROR])

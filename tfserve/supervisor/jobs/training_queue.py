@@ -170,7 +170,7 @@ class TrainingQueue:
         for row in await self._journal.change(training_tasks.unfinished):
             run = self._run_of(row)
             was_running = row.job.state == JobState.RUNNING
-            if not was_running or await self._goes_on(run, "the server ended while it trained", SERVER_ENDED):
+            if not was_running or await self._continues(run, "the server ended while it trained", SERVER_ENDED):
                 self._put(run, first=was_running)
 
     async def close(self) -> None:
@@ -230,11 +230,11 @@ class TrainingQueue:
             self._tasks.start(self._run(run))
 
     async def _run(self, run: TrainingRun) -> None:
-        goes_on = False
+        continues = False
         try:
             await self._records.record(run, run.job.step(started=True))
             run.job.started, run.job.attempts = True, run.job.attempts + 1
-            goes_on = await self._train_and_record(run)
+            continues = await self._train_and_record(run)
         except NotRecorded as error:  # the server stops: the next start continues the task
             run.job.postpone(error)
         except Exception:
@@ -242,7 +242,7 @@ class TrainingQueue:
         finally:
             if self._running.get(run.task_id) is run:
                 del self._running[run.task_id]
-            if goes_on:  # only now, since it may start at once
+            if continues:  # only now, since it may start at once
                 self._put(run, first=True)
             self._start_next()
             self._changed.fire()
@@ -255,7 +255,7 @@ class TrainingQueue:
             await self._ended(run)
         except WorkerDied as death:
             if run.job.ending is None:
-                return await self._goes_on(run, f"its worker died: {death}", lost(death))
+                return await self._continues(run, f"its worker died: {death}", lost(death))
             await self._ended(run)
         except TFserveError as error:
             await self._finish(run, Outcome.failed(error.to_failure()))
@@ -337,7 +337,7 @@ class TrainingQueue:
         await self._records.save(run, worker="", eta_s=None, message="waiting, since the server was stopped")
         await self._records.record(run, run.job.step(put_aside=True))
 
-    async def _goes_on(self, run: TrainingRun, reason: str, failure: Failure) -> bool:
+    async def _continues(self, run: TrainingRun, reason: str, failure: Failure) -> bool:
         """Whether a run that died continues from its last checkpoint: not after too many deaths without a new one."""
         run.worker = None
         if run.moves:
