@@ -8,6 +8,8 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from urllib.parse import SplitResult, urlsplit
 
 MAX_URL = 2000
+MAX_HOST, MAX_LABEL = 253, 63
+"""Characters of a host name, and between two of its full stops. Python refuses to resolve longer labels."""
 NAT64 = IPv6Network("64:ff9b::/96")
 """Translates IPv6 to IPv4: the last four bytes are the actual destination."""
 GLOBAL_UNICAST = IPv6Network("2000::/3")
@@ -52,11 +54,19 @@ def destination(address: Address) -> Address:
 
 
 def split_url(url: str) -> SplitResult | None:
-    """The parts of a URL; None for what different programs might read differently."""
+    """The parts of a URL; None for what different programs might read differently, and for impossible host names."""
     if len(url) > MAX_URL or not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
         return None
     try:
         parts = urlsplit(url)
-        return None if parts.port == 0 else parts
+        return None if parts.port == 0 or not _may_be_host(parts.hostname or "") else parts
     except ValueError:  # an invalid port, or unbalanced brackets
         return None
+
+
+def _may_be_host(host: str) -> bool:
+    """Whether it is empty, an IPv6 address, or a name whose labels have a length that names may have."""
+    if not host or ":" in host:
+        return True
+    labels = host.removesuffix(".").split(".")
+    return len(host) <= MAX_HOST and all(0 < len(label) <= MAX_LABEL for label in labels)

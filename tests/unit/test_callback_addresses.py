@@ -51,6 +51,8 @@ def test_a_public_address_is_allowed(address: str) -> None:
         "http://user@example.com/", "http://user:secret@example.com/", "http://example.com:0/",
         "http://example.com:99999/", "http://[::1/", "http://exa mple.com/", "http://example.com/\r\nHost: x",
         "http://example.com\\@10.0.0.1/", "http://例え.jp/", "http://example.com/" + "x" * 2000,
+        "http://a..b/", "http://.example.com/", "http://example.com../", f"http://{'x' * 64}.com/",
+        f"http://{'x.' * 127}com/",
     ],
 )  # fmt: skip
 def test_a_url_that_can_not_be_used_is_refused_with_an_example(url: str) -> None:

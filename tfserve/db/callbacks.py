@@ -59,7 +59,10 @@ def delivery(job_id: int) -> Delivery | None:
 
 
 def note_attempt(job_id: int, state: str, status: int | None, error: str) -> None:
-    row = Callback.objects.get(pk=job_id)
+    """Records an attempt, unless the job was deleted in the meantime."""
+    row = Callback.objects.filter(pk=job_id).first()
+    if row is None:
+        return
     row.state, row.attempts, row.last_status, row.last_error = state, row.attempts + 1, status, error
     row.save()
 

@@ -137,7 +137,9 @@ def _is_visible(job: Job) -> bool:
     if model_job is not None:
         return principal.sees_owned_by(model_job.owner) and principal.sees_workspace(model_job.model)
     owner = TrainingTask.objects.filter(job=job).values_list("owner", flat=True).first()
-    return Scope.TRAIN in principal.scopes and principal.sees_owned_by(owner or "")
+    if owner is None:  # a run before the last one has no task any more, so nothing says whose it was
+        return principal.is_admin
+    return Scope.TRAIN in principal.scopes and principal.sees_owned_by(owner)
 
 
 def _visible(jobs: QuerySet[Job]) -> QuerySet[Job]:

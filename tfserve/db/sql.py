@@ -24,12 +24,16 @@ MARKS = ", ".join(["%s"] * len(JOB_FIELDS))
 COLUMNS = ", ".join(str(field.column) for field in JOB_FIELDS)
 
 INSERT_JOB = f"INSERT INTO {JOB} ({COLUMNS}) VALUES ({MARKS}) RETURNING id"  # noqa: S608 (names of our own)
-INSERT_OUTCOME = f"INSERT INTO {OUTCOME} (job_id, result, error, detail) VALUES (%s, %s, %s, %s)"  # noqa: S608
+# Steps of queues are repeated until they are acknowledged, so each may be on the disk already.
+INSERT_OUTCOME = (
+    f"INSERT INTO {OUTCOME} (job_id, result, error, detail) VALUES (%s, %s, %s, %s)"  # noqa: S608
+    " ON CONFLICT (job_id) DO NOTHING"
+)
 FINISH_JOB = f"UPDATE {JOB} SET state = %s, finished_at = %s, finished_running_s = %s WHERE id = %s"  # noqa: S608
 FINISH_AND_FORGET_JOB = (
     f"UPDATE {JOB} SET state = %s, finished_at = %s, finished_running_s = %s, request = NULL WHERE id = %s"  # noqa: S608
 )
-START_JOB = f"UPDATE {JOB} SET state = %s, started_at = %s, attempts = attempts + 1 WHERE id = %s"  # noqa: S608
+START_JOB = f"UPDATE {JOB} SET state = %s, started_at = %s, attempts = attempts + 1 WHERE id = %s AND state <> %s"  # noqa: S608
 NEXT_NUMBER = f"SELECT next_number FROM {WORKSPACE} WHERE id = %s"  # noqa: S608
 SET_NEXT_NUMBER = f"UPDATE {WORKSPACE} SET next_number = %s WHERE id = %s"  # noqa: S608
 KEEP_VARIABLES = (
@@ -62,7 +66,8 @@ def finish_jobs(ids: Iterable[tuple[JobState, int]], now: datetime, *, forget_re
 
 def start_jobs(ids: Iterable[int], now: datetime) -> None:
     started_at = _moment(now)
-    _many(START_JOB, [(JobState.RUNNING.value, started_at, job_id) for job_id in ids])
+    running = JobState.RUNNING.value
+    _many(START_JOB, [(running, started_at, job_id, running) for job_id in ids])
 
 
 def next_number(workspace_id: int) -> int | None:

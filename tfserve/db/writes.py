@@ -169,7 +169,7 @@ def record_steps(steps: Iterable[QueueStep]) -> None:
     put_aside = [job_id for step in steps for job_id in step.put_aside]
     if put_aside:
         back = {"state": JobState.QUEUED, "started_at": None, "attempts": F("attempts") - 1}
-        Job.objects.filter(pk__in=put_aside).update(**back)
+        Job.objects.filter(pk__in=put_aside, state=JobState.RUNNING).update(**back)
     sql.start_jobs([job_id for step in steps for job_id in step.started], now)
     sql.keep_variables({step.workspace_id: step.variables for step in steps if step.variables is not None})
 
@@ -269,10 +269,6 @@ def load_all() -> list[Saved]:
         state=Deployment.State.GONE, reason="the server stopped while it was loading"
     )
     return [_load(workspace) for workspace in Workspace.objects.order_by("pk")]
-
-
-def load_one(workspace_id: int) -> Saved:
-    return _load(Workspace.objects.get(pk=workspace_id))
 
 
 def _load(workspace: Workspace) -> Saved:

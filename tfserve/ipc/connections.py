@@ -15,7 +15,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, NoReturn, TypeVar, cast
 
-from tfserve.errors import Internal, TFserveError, from_failure
+from tfserve.errors import Internal, TFserveError, Unavailable, from_failure
 from tfserve.ipc import frames
 from tfserve.ipc.messages import Done, Failed, Message, Request
 from tfserve.ipc.messages.base import to_response
@@ -32,6 +32,10 @@ Handler = Callable[[Message], Awaitable[Any]]
 
 class ConnectionLost(Exception):
     """The process at the other end is gone, so there will be no response."""
+
+
+class CancelledInside(Unavailable):
+    """What this request waited for was cancelled. Send it again."""
 
 
 class Connection(asyncio.Protocol):
@@ -146,9 +150,11 @@ class Connection(asyncio.Protocol):
         except TFserveError as error:
             response = Failed(failure=error.to_failure())
         except asyncio.CancelledError:
-            if self._refusal is None:
+            task = asyncio.current_task()
+            if self._refusal is None and (task is None or task.cancelling()):
                 raise
-            response = Failed(failure=self._refusal.to_failure())
+            # Otherwise not this task was cancelled, but one that it waited for: the other end would wait indefinitely.
+            response = Failed(failure=(self._refusal or CancelledInside()).to_failure())
         except Exception:
             log.exception("while handling %s", type(message).__name__)
             response = Failed(failure=Internal().to_failure())

@@ -12,7 +12,15 @@ from typing import Any, TypeVar
 from tfserve import __version__
 from tfserve.config import Settings
 from tfserve.db import writes
-from tfserve.errors import Overloaded, QueueFull, Stopping, Unavailable, Unsupported, WorkspaceGivenUp
+from tfserve.errors import (
+    Overloaded,
+    QueueFull,
+    Stopping,
+    TFserveError,
+    Unavailable,
+    Unsupported,
+    WorkspaceGivenUp,
+)
 from tfserve.ipc.messages import (
     CancelJob,
     CancelTask,
@@ -169,7 +177,11 @@ class Api:
         was_on = self._workspaces.on
         self._workspaces.on = request.on
         if was_on and not request.on:
-            await self._workspaces.destroy(None)
+            try:
+                await self._workspaces.destroy(None)
+            except TFserveError:  # some workspaces still exist
+                self._workspaces.on = True
+                raise
         self._declared.wake()
         self._changed.fire()
         return was_on != request.on
@@ -266,7 +278,8 @@ class Api:
         started = workspace.dispatcher.idle and not workspace.submitting
         workspace.submitting += 1
         try:
-            return await self._journal.submit(writes.Submission(workspace.id, request, started))
+            with self._token_jobs.submitting(request.owner):
+                return await self._journal.submit(writes.Submission(workspace.id, request, started))
         finally:
             workspace.submitting -= 1
 

@@ -171,8 +171,11 @@ class WebProcess:
         self.ready.set_exception(RuntimeError(f"the {self._role} process can't be started"))
 
     def _given_up(self) -> bool:
-        """Keep restarting a server that has been up; give up on one that never came up."""
-        return not self.ready.done() and self._restarts.given_up
+        """Keep restarting a server that has been up; give up on one that never came up.
+
+        Not on the batch process: jobs that were accepted wait for it.
+        """
+        return self._role != Role.BATCH and not self.ready.done() and self._restarts.given_up
 
     async def _start(self) -> Child:
         ours, theirs = socket.socketpair()

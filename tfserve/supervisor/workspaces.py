@@ -23,6 +23,7 @@ from tfserve.errors import (
     OutOfSpace,
     ServiceOff,
     TFserveError,
+    TimedOut,
     TooManyWorkspaces,
     WorkspaceExists,
 )
@@ -146,8 +147,11 @@ class Workspaces:
         for workspace in targets:
             self._by_name.pop(workspace.name, None)
             self._taken.add(workspace.name)  # in the same step, so that the name can't be taken in between
-        await asyncio.gather(*(self._destroy(workspace) for workspace in targets))
+        ends = await asyncio.gather(*(self._destroy(workspace) for workspace in targets), return_exceptions=True)
         self._changed.fire()
+        for error in ends:
+            if error is not None:
+                raise error
         return bool(targets)
 
     async def restart(self, name: str) -> None:
@@ -267,21 +271,38 @@ class Workspaces:
         return workspace
 
     async def _destroy(self, workspace: Workspace) -> None:
-        workspace.destroyed = True
+        """If its record can't be deleted, the workspace continues, with its model, its variables and what waits."""
+        dispatcher, given_up_reason = workspace.dispatcher, workspace.dispatcher.given_up_reason
+        dispatcher.hold()
         try:
-            await workspace.dispatcher.close(DESTROYED)
-            await workspace.model.replica_set.close()
-            await workspace.scripts.restart()
-            for job in [*workspace.dispatcher.running, *workspace.dispatcher.waiting]:
-                _settle(job, DESTROYED)
+            with contextlib.suppress(TimedOut):  # a thread that is stuck continues without the workspace
+                await dispatcher.end_running(DESTROYED)
             await self._journal.change(partial(writes.destroy_workspace, workspace.id))
-            self._limiter.forget(workspace.name)
-            await asyncio.to_thread(shutil.rmtree, workspace.folder.parent, ignore_errors=True)
-        except TFserveError:  # its record can't be deleted now, so the workspace still exists
-            self._restore(await self._journal.change(partial(writes.load_one, workspace.id)))
+        except BaseException:
+            self._by_name[workspace.name] = workspace
+            dispatcher.resume()
+            if given_up_reason is not None:
+                dispatcher.give_up(given_up_reason)
             raise
+        else:
+            await self._tear_down(workspace)
         finally:
             self._taken.discard(workspace.name)
+
+    async def _tear_down(self, workspace: Workspace) -> None:
+        """Ends what is left of a workspace whose record is deleted."""
+        workspace.destroyed = True
+        dispatcher = workspace.dispatcher
+        for job in [*dispatcher.running, *dispatcher.waiting]:
+            _settle(job, DESTROYED)
+        dispatcher.waiting.clear()
+        try:
+            await dispatcher.stop()
+            await workspace.model.replica_set.close()
+            await workspace.scripts.restart()
+        finally:
+            self._limiter.forget(workspace.name)
+            await asyncio.to_thread(shutil.rmtree, workspace.folder.parent, ignore_errors=True)
 
     def _job_of_row(self, workspace: Workspace, row: JobRow) -> Job:
         return Job(

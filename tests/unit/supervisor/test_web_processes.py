@@ -110,6 +110,20 @@ async def test_a_program_that_can_not_be_started_is_given_up(database: Path, mon
             await asyncio.wait_for(kept.process.ready, DEADLINE_S)
 
 
+async def test_a_batch_process_that_never_came_up_is_tried_without_end(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service: asyncio.Future[SupervisorService] = asyncio.get_running_loop().create_future()
+    settings = Settings(data_dir=str(database.parent))
+    with monkeypatch.context() as broken:
+        broken.setattr("sys.executable", "/nowhere/python")
+        process = WebProcess(settings, "owner:1", sockets=[], service=service, role=Role.BATCH)
+        await until(lambda: process._restarts.deaths > restarts.MAX_DEATHS)
+    assert not process.ready.done()
+    assert not process._keeper.done()
+    await process.stop()
+
+
 async def test_one_that_was_up_is_restarted_without_end(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with keeper(database) as kept:
         await asyncio.wait_for(kept.process.ready, DEADLINE_S)

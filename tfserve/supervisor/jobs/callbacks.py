@@ -7,6 +7,7 @@ The receiver may get one callback twice, if the server is killed between the res
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import logging
@@ -26,7 +27,7 @@ from tfserve.config import Settings
 from tfserve.db import callbacks
 from tfserve.db.callbacks import Delivery
 from tfserve.db.models import Callback
-from tfserve.errors import Invalid, TFserveError
+from tfserve.errors import Internal, Invalid, TFserveError
 from tfserve.ipc.messages import GetCallbackSecret, Message
 from tfserve.supervisor.background import BackgroundTasks
 from tfserve.supervisor.jobs.journal import Journal
@@ -42,6 +43,7 @@ FIRST_DELAY_S, MAX_DELAY_S = 1.0, 3600.0
 MAX_CONCURRENT = 16
 MAX_ERROR = 500
 """Characters of an error that are recorded."""
+FAULT = "Internal server error while the callback was sent. See the server's log."
 RESOLVERS = 4
 """Threads that resolve names."""
 GONE = 410
@@ -114,6 +116,16 @@ class JobCallbacks:
             await self._client.aclose()
 
     async def _deliver(self, job_id: int) -> None:
+        """Sends it until it is delivered or has failed. A fault of the server is a failure, and not repeated."""
+        try:
+            await self._send_until_final(job_id)
+        except Exception:
+            log.exception("the callback of job %s is given up", job_id)
+            note = partial(callbacks.note_attempt, job_id, Callback.State.FAILED, None, FAULT)
+            with contextlib.suppress(TFserveError):  # the next start tries again
+                await self._journal.change(note)
+
+    async def _send_until_final(self, job_id: int) -> None:
         while True:
             try:
                 due = await self._journal.change(partial(callbacks.delivery, job_id))
@@ -123,6 +135,8 @@ class JobCallbacks:
                 state = self._state_after(attempt, due.attempts + 1)
                 note = partial(callbacks.note_attempt, job_id, state, attempt.status, attempt.error)
                 await self._journal.insist(note, f"callback of job {job_id}")
+            except Internal:
+                raise
             except TFserveError as error:  # the database: the attempt is repeated
                 log.warning("the callback of job %s waits: %s", job_id, error)
                 await asyncio.sleep(delay_s(0))
@@ -148,6 +162,8 @@ class JobCallbacks:
                 attempt = CallbackAttempt(error=refused.message, is_final=True)
             except TimeoutError:
                 attempt = CallbackAttempt(error=f"no response within {TIMEOUT_S:g} s")
+            except UnicodeError as error:  # no name server can resolve it
+                attempt = CallbackAttempt(error=f"{due.url[:200]} has no valid host name: {error}", is_final=True)
             except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
                 attempt = CallbackAttempt(error=f"{type(error).__name__}: {error}"[:MAX_ERROR])
         if not attempt.is_accepted:

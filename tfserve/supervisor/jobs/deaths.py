@@ -17,13 +17,18 @@ from tfserve.supervisor.processes.worker import WorkerDied
 
 def outcome_of_death(job: Job, death: WorkerDied, *, may_repeat: bool) -> Outcome | None:
     """How a job ends whose worker died; None if it returns to the queue."""
-    if job.ending is STOPPED and job.kind in REPEATABLE:
-        return None  # it runs again when the server is back
+    if runs_after_restart(job):
+        return None
     if job.ending is not None:
         return job.ended_by(job.ending)
     if may_repeat and death.exit.exceeded is None:
         return None
     return Outcome.failed(lost(death), state=JobState.LOST, result=job.no_result)
+
+
+def runs_after_restart(job: Job) -> bool:
+    """Whether a job that the stop of the server interrupts runs again when the server is back."""
+    return job.ending is STOPPED and job.kind in REPEATABLE
 
 
 def lost(death: WorkerDied) -> Failure:

@@ -18,7 +18,7 @@ from tfserve.db.writes import QueueStep
 from tfserve.errors import Failure, Kind, TFserveError, TimedOut
 from tfserve.ipc.messages import JobKind, JobState, Outcome
 from tfserve.supervisor.events import Signal
-from tfserve.supervisor.jobs.deaths import last_death, outcome_of_death
+from tfserve.supervisor.jobs.deaths import last_death, outcome_of_death, runs_after_restart
 from tfserve.supervisor.jobs.job import (
     CANCELLED,
     STOPPED,
@@ -146,6 +146,10 @@ class Dispatcher:
             self._postpone(self.waiting)
         with contextlib.suppress(TimedOut):
             await self.end_running(ending, grace_s)
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Ends the loop, whatever it does. Call it while the queue is held."""
         self._task.cancel()
         await asyncio.wait([self._task])
         with contextlib.suppress(NotRecorded):
@@ -250,8 +254,12 @@ class Dispatcher:
         except WorkerDied as death:
             return self._after_death(runner, jobs, death)
         except TFserveError as error:
+            # A job that only ran together with the one that was to end is not to blame.
+            blamed = [job for job in jobs if job.ending is not None] or jobs
             failed = [Outcome.failed(error.to_failure(), result=job.no_result) for job in jobs]
-            return [_overruled(job, outcome) for job, outcome in zip(jobs, failed, strict=True)]
+            return [
+                _overruled(job, outcome) if job in blamed else None for job, outcome in zip(jobs, failed, strict=True)
+            ]
         except Exception:
             log.exception("job %s of workspace %s broke its runner", jobs[0].number, self._name)
             broken = Failure(
@@ -348,10 +356,12 @@ class Dispatcher:
         return asyncio.get_running_loop()
 
 
-def _overruled(job: Job, outcome: Outcome) -> Outcome:
-    """The outcome of a job that may have ended early because of its `ending`."""
+def _overruled(job: Job, outcome: Outcome) -> Outcome | None:
+    """The outcome of a job that may have ended early because of its `ending`; None if it returns to the queue."""
     if job.ending is None or outcome.state == JobState.SUCCEEDED:
         return outcome
+    if runs_after_restart(job):
+        return None
     return replace(outcome, state=job.ending.state, error=msgspec.json.encode(job.ending.failure))
 
 

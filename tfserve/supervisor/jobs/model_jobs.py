@@ -141,7 +141,8 @@ class ModelJobs:
             return found
         self._submitting[request.folder] = request.size
         try:
-            return await self._journal.change(partial(model_jobs.submit, request))
+            with self._token_jobs.submitting(request.owner):
+                return await self._journal.change(partial(model_jobs.submit, request))
         finally:
             del self._submitting[request.folder]
 
@@ -306,6 +307,8 @@ class ModelJobs:
             if self._line is line:
                 self._line = None
             return None if job.ending is None else job.ended_by(job.ending)
+        except NotRecorded:  # the server stops: the next start continues the job
+            raise
         except TFserveError as error:
             return Outcome.failed(error.to_failure(), result=job.no_result)
         finally:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from tfserve.errors import Overloaded
 from tfserve.supervisor.jobs.job import Job
@@ -18,11 +20,24 @@ class TokenJobs:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._unfinished: Counter[str] = Counter()
+        #: submissions that are being recorded
+        self._submitting: Counter[str] = Counter()
 
     def refuse_when_full(self, owner: str) -> None:
         """Raises `TooManyJobs`."""
-        if owner and self._limit and self._unfinished[owner] >= self._limit:
-            raise TooManyJobs(count=self._unfinished[owner])
+        count = self._unfinished[owner] + self._submitting[owner]
+        if owner and self._limit and count >= self._limit:
+            raise TooManyJobs(count=count)
+
+    @contextmanager
+    def submitting(self, owner: str) -> Iterator[None]:
+        """Within, a submission counts that is being recorded."""
+        self._submitting[owner] += 1
+        try:
+            yield
+        finally:
+            self._submitting[owner] -= 1
+            self._submitting += Counter()  # forgets owners without submissions
 
     def add(self, owner: str, job: Job) -> None:
         if owner:

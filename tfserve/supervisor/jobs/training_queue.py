@@ -144,10 +144,10 @@ class TrainingQueue:
         run.finish_early()
 
     async def resume(self, task_id: str) -> None:
-        """Raises `NoSuchTask`, `NotResumable`, `FolderInUse`, `FolderReserved`."""
+        """Raises `NoSuchTask`, `NotResumable`, `FolderInUse`, `FolderReserved`, `TooManyTasks`."""
         row = await self._journal.change(partial(training_tasks.find, task_id))
         await self._journal.check(partial(self._refuse_unended, task_id))
-        await self._journal.check(partial(self._refuse_used, row.project_dir))
+        await self._journal.check(partial(self._refuse, row.project_dir))
         with self._reserve(row.project_dir):
             self._put(self._run_of(await self._journal.change(partial(training_tasks.resume, task_id))))
 
@@ -169,10 +169,9 @@ class TrainingQueue:
                 self._callbacks.report(task_json(row), row.reported_state, row.traceparent)
         for row in await self._journal.change(training_tasks.unfinished):
             run = self._run_of(row)
-            if row.job.state == JobState.RUNNING:
-                await self._after_death(run, "the server ended while it trained", SERVER_ENDED)
-            else:
-                self._put(run)
+            was_running = row.job.state == JobState.RUNNING
+            if not was_running or await self._continues(run, "the server ended while it trained", SERVER_ENDED):
+                self._put(run, first=was_running)
 
     async def close(self) -> None:
         """Ends the running tasks. They stay recorded as waiting: the next start continues from their checkpoints."""
@@ -218,9 +217,9 @@ class TrainingQueue:
 
     # --- the queue
 
-    def _put(self, run: TrainingRun) -> None:
+    def _put(self, run: TrainingRun, *, first: bool = False) -> None:
         self.jobs[run.job.id] = run.job
-        self._waiting.append(run)
+        self._waiting.insert(0 if first else len(self._waiting), run)
         self._tasks.start(self._report(run))
         self._start_next()
 
@@ -231,10 +230,11 @@ class TrainingQueue:
             self._tasks.start(self._run(run))
 
     async def _run(self, run: TrainingRun) -> None:
+        continues = False
         try:
             await self._records.record(run, run.job.step(started=True))
             run.job.started, run.job.attempts = True, run.job.attempts + 1
-            await self._train_and_record(run)
+            continues = await self._train_and_record(run)
         except NotRecorded as error:  # the server stops: the next start continues the task
             run.job.postpone(error)
         except Exception:
@@ -242,23 +242,26 @@ class TrainingQueue:
         finally:
             if self._running.get(run.task_id) is run:
                 del self._running[run.task_id]
+            if continues:  # only now, since it may start at once
+                self._put(run, first=True)
             self._start_next()
             self._changed.fire()
 
-    async def _train_and_record(self, run: TrainingRun) -> None:
+    async def _train_and_record(self, run: TrainingRun) -> bool:
+        """Whether the run continues with another worker."""
         try:
             answer = await self._spare.on_another(run.demand, lambda: self._train(run))
         except EndedEarly:
             await self._ended(run)
         except WorkerDied as death:
             if run.job.ending is None:
-                await self._after_death(run, f"its worker died: {death}", lost(death))
-            else:
-                await self._ended(run)
+                return await self._continues(run, f"its worker died: {death}", lost(death))
+            await self._ended(run)
         except TFserveError as error:
             await self._finish(run, Outcome.failed(error.to_failure()))
         else:
             await self._trained(run, answer)
+        return False
 
     async def _train(self, run: TrainingRun) -> TrainingEnded:
         worker = await run.take_worker(
@@ -334,23 +337,22 @@ class TrainingQueue:
         await self._records.save(run, worker="", eta_s=None, message="waiting, since the server was stopped")
         await self._records.record(run, run.job.step(put_aside=True))
 
-    async def _after_death(self, run: TrainingRun, reason: str, failure: Failure) -> None:
-        """Continues from the last checkpoint, unless it has died too often without a new one."""
+    async def _continues(self, run: TrainingRun, reason: str, failure: Failure) -> bool:
+        """Whether a run that died continues from its last checkpoint: not after too many deaths without a new one."""
         run.worker = None
         if run.moves:
             run.moves, reason = False, "its machine was about to stop"
         elif await self._deaths(run) >= MAX_FRUITLESS:
             await self._finish(run, Outcome.failed(failure, state=JobState.LOST))
-            return
+            return False
         message = f"continuing from the last checkpoint, since {reason}"
         run.job.output.write_line(message)
         await self._records.record(run, run.job.step(requeued=True))
         await self._records.save(run, message=message, worker="", eta_s=None)
         run.job.started = False
-        self.jobs[run.job.id] = run.job
-        self._waiting.appendleft(run)
-        self._tasks.start(self._report(run))
-        self._start_next()
+        if run.job.ending is CANCELLED:  # meanwhile
+            await self._ended(run)
+        return run.job.ending is not CANCELLED
 
     async def _deaths(self, run: TrainingRun) -> int:
         """How often it has died in a row without a new checkpoint, with this time."""

@@ -28,18 +28,30 @@ class FullModel:
     async def replica(self, deployment: Deployment) -> Replica | None:
         """Returns the process when it has started. Raises the error that the worker replies with, or `Unavailable`."""
         if deployment.full is None or not deployment.full.alive:
-            if self.starting is None:
-                self.starting = asyncio.get_running_loop().create_task(self._start(deployment))
-            await asyncio.shield(self.starting)
+            starting = self.starting or self._begin(deployment)
+            await asyncio.wait([starting])
+            if starting.cancelled():
+                raise Unavailable(
+                    "The model was changed while TensorFlow was started for this. Send the request again."
+                )
+            starting.result()
         return deployment.full
+
+    def _begin(self, deployment: Deployment) -> asyncio.Task[None]:
+        self.starting = asyncio.get_running_loop().create_task(self._start(deployment))
+        self.starting.add_done_callback(self._ended)  # also called if it is cancelled before its first step
+        return self.starting
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self.starting = None
+        if not task.cancelled():
+            task.exception()  # those who wait for it get it, if there still are any
 
     async def _start(self, deployment: Deployment) -> None:
         try:
             deployment.full = await self._set.load_in_full(deployment)
         except WorkerDied as death:
             raise Unavailable(f"TensorFlow could not be started for this: {death}.") from None
-        finally:
-            self.starting = None
         await self._set.announce()
         self._set.background.start(self._end_when_idle(deployment, deployment.full))
 

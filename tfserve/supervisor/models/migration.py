@@ -33,6 +33,11 @@ class RuntimeMigration:
         may_convert = self._convert or deployment.requests_conversion
         if may_convert and deployment.may_be_converted and self.task is None:
             self.task = asyncio.get_running_loop().create_task(self._choose(deployment))
+            self.task.add_done_callback(self._ended)  # also called if it is cancelled before its first step
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if self.task is task:
+            self.task = None
 
     def on_samples(self, deployment: Deployment) -> None:
         """Compares what could not be compared without real requests."""

@@ -69,10 +69,14 @@ class ModelRunner:
         self._stage = JobStage.NOTHING
         #: whether the running job should end early
         self._is_interrupted = False
+        #: whether it should end now
+        self._is_killed = False
         self._work: asyncio.Task[Sequence[Outcome]] | None = None
 
     async def run(self, jobs: Sequence[Job]) -> Sequence[Outcome]:
-        self._is_interrupted = False
+        if any(job.ending is not None for job in jobs):  # while their start was being recorded
+            raise Abandoned
+        self._is_interrupted = self._is_killed = False
         self._work = asyncio.get_running_loop().create_task(self._run(jobs))
         try:
             return await self._work
@@ -106,7 +110,8 @@ class ModelRunner:
             self._work.cancel()
 
     def kill(self, because: str) -> None:
-        """Ends the running job: its process if it computes, otherwise only its task."""
+        """Ends the running job: its process if it computes, otherwise only its task, or before its next stage."""
+        self._is_killed = True
         if self._stage == JobStage.COMPUTING and self.replica_set.computing is not None:
             self.replica_set.computing.kill(because)
         elif self._stage in (JobStage.LOADING, JobStage.WAITING) and self._work is not None:
@@ -133,7 +138,7 @@ class ModelRunner:
 
     @contextmanager
     def _in(self, stage: JobStage) -> Iterator[None]:
-        if self._is_interrupted and stage == JobStage.LOADING:
+        if self._is_killed or (self._is_interrupted and stage == JobStage.LOADING):
             raise Abandoned
         self._stage = stage
         try:
@@ -284,6 +289,8 @@ class ModelRunner:
         again = [n for n, each in enumerate(predictions) if each.in_full]
         try:
             found = await self._compute([jobs[n] for n in again], in_full=True)
+        except Abandoned:  # only some of them may have been ended
+            raise
         except TFserveError as error:
             found = [Prediction(error=msgspec.json.encode(error.to_failure()))] * len(again)
         answered = dict(zip(again, found, strict=False))

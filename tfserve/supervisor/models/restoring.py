@@ -46,8 +46,8 @@ class Restoring:
     def begin(self, deployment: Deployment) -> None:
         """Starts what is missing, unless it is being started already."""
         if self.task is None:
-            self._serves.clear()
             self.task = asyncio.get_running_loop().create_task(self._restore(deployment))
+            self.task.add_done_callback(self._ended)  # also called if it is cancelled before its first step
 
     def wake(self, deployment: Deployment) -> None:
         """Starts the processes of a sleeping deployment. Raises `CannotWake` shortly after a failure to do so."""
@@ -57,7 +57,8 @@ class Restoring:
         self.begin(deployment)
 
     async def progress(self) -> None:
-        """Returns when a process serves that was missing, or when no more are started."""
+        """Returns when a process serves that was missing, or when no more are started. Call it while none serves."""
+        self._serves.clear()  # one that was restored may have died while others are being started
         if self.task is not None:
             serves = asyncio.get_running_loop().create_task(self._serves.wait())
             await asyncio.wait([self.task, serves], return_when=asyncio.FIRST_COMPLETED)
@@ -67,13 +68,16 @@ class Restoring:
         """Forgets past deaths."""
         self.deaths = ModelDeaths()
 
-    async def _restore(self, deployment: Deployment) -> None:
-        try:
-            while self._set.active is deployment and not await self._restore_one(deployment):
-                pass
-        finally:
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if self.task is task:
             self.task = None
             self._changed.fire()
+
+    async def _restore(self, deployment: Deployment) -> None:
+        while self._set.active is deployment and not await self._restore_one(deployment):
+            pass
+        self.task = None
+        self._changed.fire()
         self._set.settle(deployment)
 
     async def _restore_one(self, deployment: Deployment) -> bool:

@@ -28,7 +28,6 @@ from tfserve.tensors.specs import DEFAULT_SIGNATURE, Signature
 from tfserve.web.http import access_log
 from tfserve.web.http.offload import are_heavy, offloaded
 from tfserve.web.http.timer_wheel import TimerWheel
-from tfserve.web.predictions.model_connections import ModelConnection
 from tfserve.web.predictions.pool import ReplicaPool
 from tfserve.web.predictions.request import (
     CallerGone,
@@ -91,8 +90,9 @@ class Model:
         self._pool = ReplicaPool(membership)
         #: TensorFlow in parallel with a faster runtime, while it is needed
         self._full_pool = ReplicaPool(membership)
-        self._wake = wake
         self._waking = Waking(lambda: wake(self.info.workspace or name, False))
+        #: for TensorFlow in parallel with a faster runtime
+        self._waking_full = Waking(lambda: wake(self.info.workspace or name, True), ends_with_reply=True)
         self._timeout_s = timeout_s
         self._limit = limit
         self._changed = asyncio.Event()
@@ -184,7 +184,7 @@ class Model:
         question = ComputeRequest(request.signature, tuple(inputs), packed, names, request.urgency)
         # Nothing is awaited between this and sending the request, so the model can't sleep in between.
         while self.info.state == SLEEPING:
-            request = await self._wake_up(request)
+            request = await self._wake_up(request, self._waking)
         if self.successor is not None and not request.pinned and not self._pool.alive:
             return await self.successor.predict(request)
         answer = await self._ask(question, request, in_full=not self._is_served(question.signature))
@@ -212,7 +212,10 @@ class Model:
             raise CallerGone
         if self.in_flight >= self._limit:
             raise ModelQueueFull(limit=self._limit)
-        line = await self._full_line() if in_full else self._pool.least_busy()
+        if in_full and self.info.served is not None and not self._full_pool.alive:
+            request = await self._wake_up(request, self._waking_full)
+        # The model may be back with TensorFlow by now.
+        line = (self._full_pool if in_full and self.info.served is not None else self._pool).least_busy()
         if line is None:
             raise Unavailable(self._why_not())
         changed = self._changed
@@ -237,13 +240,13 @@ class Model:
             timeout.pop(reply, None)
             self.in_flight -= 1
 
-    async def _wake_up(self, request: PredictionRequest) -> PredictionRequest:
-        """Returns when the model is awake. Raises the cause if it can't be woken."""
+    async def _wake_up(self, request: PredictionRequest, waking: Waking) -> PredictionRequest:
+        """Returns when the model is awake, with what is left of the time. Raises the cause if it can't be woken."""
         if self.in_flight >= self._limit:
             raise ModelQueueFull(limit=self._limit)
         self.in_flight += 1
         try:
-            return await self._waking.wait(request, self._timeout_of(request))
+            return await waking.wait(request, self._timeout_of(request))
         except Unavailable as error:
             raise Unavailable(without_folders(error.message, self.info.path)) from None
         finally:
@@ -251,13 +254,6 @@ class Model:
 
     def _timeout_of(self, request: PredictionRequest) -> float:
         return self._timeout_s if request.timeout_s is None else min(request.timeout_s, self._timeout_s)
-
-    async def _full_line(self) -> ModelConnection | None:
-        """The line to TensorFlow, for what the faster runtime does not compute."""
-        if self.info.served is not None and not self._full_pool.alive:
-            await asyncio.ensure_future(self._wake(self.info.workspace or self.name, True))
-        # The model may be back with TensorFlow by now.
-        return self._pool.least_busy() if self.info.served is None else self._full_pool.least_busy()
 
     async def drained(self, addresses: Sequence[str]) -> None:
         """Returns when nothing is in flight to these replicas."""
@@ -268,6 +264,7 @@ class Model:
         self._pool.close()
         self._full_pool.close()
         self._waking.announced()
+        self._waking_full.announced()
 
     def _why_not(self) -> str:
         if self.state == "loading":

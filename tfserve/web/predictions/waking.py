@@ -35,9 +35,13 @@ class ModelQueueFull(Unavailable):
 class Waking:
     """The requests that wait for one sleeping model."""
 
-    def __init__(self, wake: Callable[[], Awaitable[None]]) -> None:
-        """`wake` asks the supervisor, and raises the cause if the model can't be woken."""
+    def __init__(self, wake: Callable[[], Awaitable[None]], *, ends_with_reply: bool = False) -> None:
+        """`wake` asks the supervisor, and raises the cause if the model can't be woken.
+
+        With `ends_with_reply`, the reply ends the wait even without an announcement: there may be nothing new.
+        """
         self._wake = wake
+        self._ends_with_reply = ends_with_reply
         self._waiting: set[asyncio.Future[None]] = set()
         #: asks the supervisor for what waits now
         self._asking: asyncio.Task[None] | None = None
@@ -85,6 +89,8 @@ class Waking:
             error = Unavailable("The model can't be woken: the server is stopping.")
         if self._asking is this:
             self._asking = None
+            if error is None and self._ends_with_reply:
+                self.announced()
             for waiting in self._waiting:
                 if error is not None and not waiting.done():
                     waiting.set_exception(error)

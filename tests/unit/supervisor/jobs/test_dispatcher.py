@@ -25,7 +25,7 @@ from queues import (
 
 from tfserve.db.models import Outcome as OutcomeRow
 from tfserve.db.models import Snapshot
-from tfserve.errors import Invalid, TimedOut
+from tfserve.errors import Invalid, TimedOut, Unavailable
 from tfserve.ipc.messages import JobKind, JobState, Outcome
 from tfserve.supervisor.jobs import dispatcher, journal
 from tfserve.supervisor.jobs.job import DESTROYED, RESTARTED, STOPPED, Job, RunsAfterRestart
@@ -572,6 +572,36 @@ async def test_what_does_no_harm_twice_runs_again_after_the_restart_when_the_ser
         with pytest.raises(RunsAfterRestart):
             await waiting
         assert await queue.states() == ["queued"]
+
+
+async def test_a_deployment_that_the_end_of_the_server_interrupts_while_it_loads_runs_again(tmp_path: Path) -> None:
+    runner = HeldRunner(obeys=False)
+    async with open_queue(runner, tmp_path) as queue:
+        job = await queue.submit(JobKind.DEPLOY)
+        call = await runner.next()
+        closing = asyncio.ensure_future(queue.dispatcher.close(STOPPED, grace_s=0.02))
+        await until(lambda: job.ending is STOPPED)
+        call.fail(Unavailable("It was ended before the model was ready."))
+        await closing
+        assert await queue.states() == ["queued"]
+
+
+async def test_a_prediction_that_only_shared_a_run_with_a_cancelled_one_runs_again(tmp_path: Path) -> None:
+    runner = HeldRunner(obeys=False)
+    async with open_queue(runner, tmp_path) as queue:
+        queue.dispatcher.hold()
+        first, second = [await queue.submit(PREDICT, is_idle=False) for _ in range(2)]
+        queue.dispatcher.resume()
+        call = await runner.next()
+        assert call.numbers == [0, 1]
+        cancelling = asyncio.ensure_future(queue.dispatcher.end(0))
+        await until(lambda: first.ending is not None)
+        call.fail(Unavailable("It was ended before the model was ready."))
+        again = await runner.next()
+        assert again.numbers == [1]
+        again.succeed()
+        await cancelling
+        assert await ended(first, second) == ["cancelled", "succeeded"]
 
 
 async def test_a_job_that_was_recorded_as_started_but_never_ran_waits_again_when_the_server_stops(

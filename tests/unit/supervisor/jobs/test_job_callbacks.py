@@ -6,12 +6,22 @@ import asyncio
 import hashlib
 import hmac
 import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
-from queues import until
+import pytest
+from queues import open_journal, read, until
 from task_trainer import open_trainer
 
+from tfserve.config import Settings
+from tfserve.db import callbacks as callback_rows
+from tfserve.db import writes
+from tfserve.db.models import Callback
+from tfserve.db.models import Job as JobRow
+from tfserve.ipc.messages import EncodedRequest, JobKind, JobState, Outcome, SubmitJob
 from tfserve.supervisor.jobs.callbacks import JobCallbacks, delay_s, signature
+from tfserve.supervisor.jobs.journal import Journal
 
 
 def test_delays_grow_to_an_hour_and_jitter_spreads_them() -> None:
@@ -53,3 +63,77 @@ async def test_every_run_of_a_training_is_sent_when_it_ends(database: Path, tmp_
     assert first["kind"] == second["kind"] == "train"
     assert first["state"] == second["state"]
     assert first["id"] != second["id"]
+
+
+async def end_job(journal: Journal, url: str) -> int:
+    """A job that has ended, with a callback to this URL."""
+    workspace = (await journal.change(lambda: writes.create_workspace("w", 0))).pk
+    job = SubmitJob(workspace="w", request=EncodedRequest(JobKind.SCRIPT, b"{}"), callback=url)
+    recorded = await journal.submit(writes.Submission(workspace, job, started=True))
+    ended = writes.Ended(recorded.id, JobKind.SCRIPT, Outcome(state=JobState.SUCCEEDED))
+    await journal.record_step(writes.QueueStep(workspace_id=workspace, ended=[ended]))
+    return recorded.id
+
+
+@asynccontextmanager
+async def open_callbacks(database: Path, journal: Journal) -> AsyncIterator[JobCallbacks]:
+    callbacks = JobCallbacks(Settings(data_dir=str(database.parent)), journal, is_open=lambda: True)
+    await callbacks.begin()
+    try:
+        yield callbacks
+    finally:
+        await callbacks.close()
+
+
+async def receiver(respond: Callable[[], Awaitable[object]]) -> tuple[asyncio.Server, str]:
+    """Responds with 200 after `respond`."""
+
+    async def receive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await respond()
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(receive, "127.0.0.1", 0)
+    return server, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+
+
+async def test_a_callback_whose_job_is_deleted_while_it_is_sent_ends(
+    database: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    deleted: list[object] = []
+
+    async def delete() -> None:
+        deleted.append(await journal.change(lambda: JobRow.objects.all().delete()))
+
+    server, url = await receiver(delete)
+    async with open_journal() as journal, server, open_callbacks(database, journal) as callbacks:
+        callbacks.job_ended(await end_job(journal, url))
+        await until(lambda: deleted and not callbacks._tasks._tasks)
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".com"])
+async def test_a_recorded_callback_with_an_impossible_host_fails_at_once(database: Path, host: str) -> None:
+    async with open_journal() as journal, open_callbacks(database, journal) as callbacks:
+        job_id = await end_job(journal, f"http://{host}/")
+        callbacks.job_ended(job_id)
+        await until(lambda: not callbacks._tasks._tasks)
+        row = await read(lambda: Callback.objects.get(pk=job_id))
+        assert (row.state, row.attempts) == ("failed", 1)
+        assert host in row.last_error
+
+
+async def test_a_fault_of_the_server_is_logged_and_the_callback_has_failed(
+    database: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_journal() as journal, open_callbacks(database, journal) as callbacks:
+        job_id = await end_job(journal, "http://127.0.0.1:1/")
+        monkeypatch.setattr(callback_rows, "MAX_RESULT", None)  # a fault: it can't be compared
+        await read(lambda: JobRow.objects.get(pk=job_id).outcome.__class__.objects.update(result="1"))
+        callbacks.job_ended(job_id)
+        await until(lambda: not callbacks._tasks._tasks)
+        row = await read(lambda: Callback.objects.get(pk=job_id))
+        assert (row.state, row.attempts) == ("failed", 1)
+        assert "See the server's log" in row.last_error
+    assert f"the callback of job {job_id} is given up" in caplog.text

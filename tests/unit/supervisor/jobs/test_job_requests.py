@@ -15,6 +15,7 @@ from queues import DEADLINE_S, locked, read
 from tfserve.db.models import Job as JobRow
 from tfserve.errors import DatabaseUnavailable, IdempotencyKeyReused, QueueFull, Stopping, WorkspaceGivenUp
 from tfserve.ipc.messages import CancelJob, ClearJob, JobState, JobStatus, PredictJob, ScriptJob, WaitOutput
+from tfserve.supervisor.jobs.token_jobs import TooManyJobs
 
 
 def failure(row: JobRow) -> Mapping[str, Any]:
@@ -50,6 +51,19 @@ async def test_jobs_that_come_at_once_are_counted_before_they_are_recorded(datab
         assert [type(each) for each in answers] == [JobStatus] * 3 + [QueueFull] * 7
         (tmp_path / "go").touch()
         assert await server.all_ended() == ["succeeded"] * 4
+
+
+async def test_jobs_of_a_token_that_come_at_once_are_counted_before_they_are_recorded(
+    database: Path, tmp_path: Path
+) -> None:
+    async with open_server(database, token_jobs=3) as server:
+        await server.create()
+        await server.begin_waiting(tmp_path / "go")
+        answers = await asyncio.gather(*(server.submit(owner="token:1") for _ in range(10)), return_exceptions=True)
+        assert [type(each) for each in answers] == [JobStatus] * 3 + [TooManyJobs] * 7
+        (tmp_path / "go").touch()
+        assert await server.all_ended() == ["succeeded"] * 4
+        assert (await server.submit(owner="token:1")).job == 4
 
 
 async def test_a_queue_with_large_requests_refuses_more(database: Path, tmp_path: Path) -> None:

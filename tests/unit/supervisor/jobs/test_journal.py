@@ -357,6 +357,29 @@ async def test_nothing_is_acknowledged_while_the_database_is_another_file(databa
         assert await journal.is_ready()
 
 
+@pytest.mark.parametrize("is_start", [True, False])
+async def test_a_step_that_was_written_before_it_was_acknowledged_is_written_once(
+    database: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_start: bool
+) -> None:
+    monkeypatch.setattr(journal_module, "RECORD_AGAIN_S", 0.01)
+    aside = database.with_name("aside")
+    async with open_journal() as journal:
+        workspace = await create_workspace(journal)
+        job_id = (await journal.submit(submission(workspace, started=not is_start))).id
+        ended = records.Ended(job_id, JobKind.SCRIPT, Outcome(state=JobState.SUCCEEDED, result=b"7"))
+        step = records.QueueStep(workspace_id=workspace, started=[job_id] * is_start, ended=[] if is_start else [ended])
+        put_aside(database, aside, is_replaced=False)
+        insisting = asyncio.ensure_future(journal.insist(step, "the job"))
+        await until(lambda: "the job waits until it can be recorded" in caplog.text)
+        aside.rename(database)
+        async with asyncio.timeout(5):
+            await insisting
+        row = await read(lambda: JobRow.objects.get(pk=job_id))
+        assert (row.state, row.attempts) == ("running" if is_start else "succeeded", 1)
+        if not is_start:
+            assert (await read(lambda: JobRow.objects.select_related("outcome").get(pk=job_id).outcome.result)) == "7"
+
+
 async def test_a_wrong_statement_is_a_fault_of_ours_and_no_outage(caplog: pytest.LogCaptureFixture) -> None:
     async with open_journal() as journal:
         workspace = await create_workspace(journal)

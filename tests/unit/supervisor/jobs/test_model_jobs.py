@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from queues import open_journal, until
+from queues import locked, open_journal, until
 
 from tfserve.config import Settings
 from tfserve.errors import Conflict, Overloaded
@@ -30,7 +30,9 @@ from tfserve.ipc.messages import (
 )
 from tfserve.model_job_files import CHECKPOINT, Checkpoint
 from tfserve.supervisor.events import Signal
+from tfserve.supervisor.jobs.journal import NotRecorded
 from tfserve.supervisor.jobs.model_jobs import ModelJobs
+from tfserve.supervisor.jobs.model_run import ModelRun
 from tfserve.supervisor.jobs.token_jobs import TokenJobs
 
 DEFERRED = DeferredJob(protocol="v1", path="/v1/models/m:predict")
@@ -85,6 +87,7 @@ class Server:
 
     def __init__(self, settings: Settings, journal: Any) -> None:
         self.settings = settings
+        self.journal = journal
         self.process = Process()
         self.begin: Callable[[Connection], None]
         self.jobs = ModelJobs(
@@ -168,6 +171,20 @@ async def test_jobs_continue_with_the_next_server_and_folders_without_a_job_are_
         for job in jobs:
             server.process.succeed(job.id)
         await until(lambda: not server.jobs.jobs)
+
+
+async def test_a_job_whose_start_is_not_recorded_before_the_server_stops_continues_with_the_next_one(
+    database: Path,
+) -> None:
+    async with open_server(database) as server, locked(database, server.journal):
+        server.journal.give_up_after(0.05)
+        job = server.jobs._job(1, DEFERRED.encode(), attempts=0)
+        run = ModelRun(job, "m", server.folder / "m0", 0)
+        server.jobs._running[1] = run
+        ours, theirs = socket.socketpair()
+        with pytest.raises(NotRecorded):
+            await server.jobs._outcome(run, await Connection.open(ours))
+        theirs.close()
 
 
 async def test_waiting_and_running_jobs_can_be_cancelled(database: Path) -> None:
