@@ -28,6 +28,10 @@ class Numpy(EchoModel):
         super().__init__("echo", {DEFAULT_SIGNATURE: Signature((spec,), (spec,))})
         self.compute = compute
         self.calls: list[tuple[int, ...]] = []
+        self.is_closed = False
+
+    def close(self) -> None:
+        self.is_closed = True
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], signature: str) -> list[Array | None]:
         self.calls.append(inputs["x"].shape)
@@ -203,6 +207,35 @@ def test_a_copy_with_other_numbers_is_refused() -> None:
     compute(computation, ones(1, 1))
     with pytest.raises(Unsupported, match="other numbers"):
         computation.narrowed(2)
+
+
+def test_samples_that_the_model_rejects_are_left_out_of_the_comparison_of_a_copy() -> None:
+    def positive(x: Array) -> Array:
+        if x.min() <= 0:
+            raise Invalid("x must be positive")
+        return 2 * x
+
+    model = Copied(positive, lambda x: 2 * x)
+    computation = Computation(model, threading.Lock())
+    for n in range(-3, 0):  # those of a former version
+        computation.samples.keep(ComputeRequest(DEFAULT_SIGNATURE, ("x",), (to_tensor(n * ones(1, 1)),), ("x",)))
+    with pytest.raises(Unsupported):
+        computation.narrowed(2)
+    compute(computation, ones(1, 1))
+    assert computation.narrowed(2) is model.copy
+    assert model.copy.calls == [(1, 1)]
+
+
+def test_a_copy_that_fails_is_closed() -> None:
+    def failing(x: Array) -> Array:
+        raise Invalid("too many threads")
+
+    model = Copied(lambda x: x, failing)
+    computation = Computation(model, threading.Lock())
+    compute(computation, ones(1, 1))
+    with pytest.raises(Invalid):
+        computation.narrowed(2)
+    assert model.copy.is_closed
 
 
 def test_a_copy_is_not_made_without_a_request_to_compare_it_with() -> None:
