@@ -25,8 +25,9 @@ class InTurn:
         self._next = threading.Lock()
 
     def __enter__(self) -> None:
-        with self._next:
-            self._lock.acquire()
+        if self._next.locked() or not self._lock.acquire(blocking=False):
+            with self._next:
+                self._lock.acquire()
 
     def __exit__(self, *_: object) -> None:
         self._lock.release()
@@ -41,17 +42,12 @@ class CallClock:
     """When the calls of a model began that have not ended. Any thread may ask."""
 
     def __init__(self) -> None:
-        self._began_ns: dict[int, int] = {}
-
-    def begin(self) -> None:
-        self._began_ns[threading.get_ident()] = time.perf_counter_ns()
-
-    def end(self) -> None:
-        del self._began_ns[threading.get_ident()]
+        #: by thread
+        self.began_ns: dict[int, int] = {}
 
     @property
     def oldest_ns(self) -> int | None:
-        return min(tuple(self._began_ns.values()), default=None)
+        return min(tuple(self.began_ns.values()), default=None)
 
 
 class TimedRuntime(Forwarding):
@@ -60,12 +56,14 @@ class TimedRuntime(Forwarding):
     def __init__(self, runtime: Runtime, turn: AbstractContextManager[object], clock: CallClock) -> None:
         super().__init__(runtime)
         self._turn = turn
-        self._clock = clock
+        self._began_ns = clock.began_ns
+        self._run = runtime.run
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], signature: str) -> list[Array | None]:
+        thread, began_ns = threading.get_ident(), self._began_ns
         with self._turn:
-            self._clock.begin()
+            began_ns[thread] = time.perf_counter_ns()
             try:
-                return self._runtime.run(inputs, outputs, signature)
+                return self._run(inputs, outputs, signature)
             finally:
-                self._clock.end()
+                del began_ns[thread]
