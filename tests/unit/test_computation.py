@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from tfserve.runtimes.echo import EchoModel
 from tfserve.tensors.specs import DEFAULT_SIGNATURE, Array, Signature, TensorSpec
 from tfserve.worker.model.batching import BatchPlan
 from tfserve.worker.model.computation import Computation
+from tfserve.worker.model.preprocessing import Preprocessing
 from tfserve.worker.model.request_queue import Waiting
 
 Compute = Callable[[Array], Array]
@@ -28,6 +30,10 @@ class Numpy(EchoModel):
         super().__init__("echo", {DEFAULT_SIGNATURE: Signature((spec,), (spec,))})
         self.compute = compute
         self.calls: list[tuple[int, ...]] = []
+        self.is_closed = False
+
+    def close(self) -> None:
+        self.is_closed = True
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], signature: str) -> list[Array | None]:
         self.calls.append(inputs["x"].shape)
@@ -205,6 +211,35 @@ def test_a_copy_with_other_numbers_is_refused() -> None:
         computation.narrowed(2)
 
 
+def test_samples_that_the_model_rejects_are_left_out_of_the_comparison_of_a_copy() -> None:
+    def positive(x: Array) -> Array:
+        if x.min() <= 0:
+            raise Invalid("x must be positive")
+        return 2 * x
+
+    model = Copied(positive, lambda x: 2 * x)
+    computation = Computation(model, threading.Lock())
+    for n in range(-3, 0):  # those of a former version
+        computation.samples.keep(ComputeRequest(DEFAULT_SIGNATURE, ("x",), (to_tensor(n * ones(1, 1)),), ("x",)))
+    with pytest.raises(Unsupported):
+        computation.narrowed(2)
+    compute(computation, ones(1, 1))
+    assert computation.narrowed(2) is model.copy
+    assert model.copy.calls == [(1, 1)]
+
+
+def test_a_copy_that_fails_is_closed() -> None:
+    def failing(x: Array) -> Array:
+        raise Invalid("too many threads")
+
+    model = Copied(lambda x: x, failing)
+    computation = Computation(model, threading.Lock())
+    compute(computation, ones(1, 1))
+    with pytest.raises(Invalid):
+        computation.narrowed(2)
+    assert model.copy.is_closed
+
+
 def test_a_copy_is_not_made_without_a_request_to_compare_it_with() -> None:
     with pytest.raises(Unsupported):
         Computation(Copied(lambda x: x, lambda x: x), threading.Lock()).narrowed(2)
@@ -223,3 +258,48 @@ def test_batches_of_equal_requests_are_looked_at_ever_more_rarely() -> None:
     assert looked_at == [1, 2, 4, 8, 16, 32]
     plan.check_again()
     assert plan.begins_check()
+
+
+class OfFiles(Numpy):
+    """Takes encoded files too: each number is its own encoding."""
+
+    computed_by = {"decoded": DEFAULT_SIGNATURE}
+
+    def __init__(self, compute: Compute) -> None:
+        super().__init__(compute, (-1, 1))
+        signature = self.signatures[DEFAULT_SIGNATURE]
+        self.signatures = {**self.signatures, "files": signature}
+        self.inner = {"decoded": signature}
+
+    def prepares(self, signature: str) -> str | None:
+        return "decoded" if signature == "files" else None
+
+    def prepare(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        return dict(inputs)
+
+    def model_inputs(self, made: Mapping[str, Array]) -> dict[str, Array]:
+        return dict(made)
+
+
+def test_a_file_that_the_model_rejects_is_not_a_sample() -> None:
+    def positive(x: Array) -> Array:
+        if x.min() <= 0:
+            raise Invalid("x must be positive")
+        return x
+
+    computation = Computation(OfFiles(positive), threading.Lock())
+    asks = [ComputeRequest("files", ("x",), (to_tensor(n * ones(1, 1)),), ("x",)) for n in (-1, 1)]
+    asyncio.run(computed(computation, asks))
+    assert computation.samples.all() == asks[1:]
+
+
+async def computed(computation: Computation, asks: Sequence[ComputeRequest]) -> None:
+    """Preprocesses the requests and computes them."""
+    passed: asyncio.Queue[Waiting] = asyncio.Queue()
+    preprocessing = Preprocessing(computation, pass_on=passed.put_nowait, has_enough=lambda: False)
+    for n, ask in enumerate(asks):
+        preprocessing.put(Nobody(), n, ask)
+    for _ in asks:
+        request = await passed.get()
+        request.group, request.rows = computation.sort(request.ask)
+        computation.run([request])

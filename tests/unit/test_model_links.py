@@ -80,6 +80,25 @@ def test_links_beside_a_model_in_one_file_are_refused_when_they_belong_to_it(roo
         check(folder / "m.xml")
 
 
+def test_external_data_in_a_folder_below_an_onnx_file_may_not_lead_outside(root: Path) -> None:
+    folder = root / "model"
+    named = b"".join(b"\x0a\x08location\x12" + bytes([len(each)]) + each for each in (b"weights/w.bin", b"../x", b"\0"))
+    (folder / "m.onnx").write_bytes(b"\x08\x08\x42\x00\x3a" + bytes([len(named)]) + named)
+    (folder / "weights").mkdir()
+    (folder / "weights" / "w.bin").write_bytes(b"x")
+    check(folder / "m.onnx")
+    (folder / "weights" / "w.bin").unlink()
+    (folder / "weights" / "w.bin").symlink_to(root.parent / "secret")
+    with pytest.raises(LinkRefused):
+        check(folder / "m.onnx")
+    (folder / "weights" / "w.bin").unlink()
+    (root.parent / "w.bin").write_bytes(b"secret")
+    (folder / "weights").rmdir()
+    (folder / "weights").symlink_to(root.parent)
+    with pytest.raises(LinkRefused, match="outside the folders"):
+        check(folder / "m.onnx")
+
+
 def test_weights_of_a_meta_graph_that_lead_outside_are_refused(root: Path) -> None:
     folder = root / "model"
     (folder / "g.meta").write_bytes(b"\x0a\x00\x12\x00")

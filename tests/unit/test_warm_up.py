@@ -21,7 +21,8 @@ from tfserve.runtimes.echo import EchoModel
 from tfserve.tensors.specs import DEFAULT_SIGNATURE, Array, Signature, TensorSpec
 from tfserve.worker.model.computation import Computation
 from tfserve.worker.model.predictor import Predictor
-from tfserve.worker.model.warm_up import LIGHT_CPU_S, PROOF_ROWS, Steps, WarmUp, WarmUpResult
+from tfserve.worker.model.warm_up import LIGHT_CPU_S, PROOF_ROWS, WarmUp, WarmUpResult
+from tfserve.worker.model.warm_up_steps import Steps
 
 Inputs = Mapping[str, Array]
 
@@ -71,9 +72,10 @@ def line() -> Iterator[Line]:
 
 
 def warm(
-    model: Any, line: Line, *, skip: Sequence[str] = (), samples: Sequence[ComputeRequest] = (), **options: Any
-) -> WarmUpResult:
-    steps = Steps(line.connection, limit_s=60, skip=skip)
+    model: Any, line: Line, *, skip: Sequence[str] = (), samples: Sequence[ComputeRequest] = (), limit_s: float = 60,
+    **options: Any,
+) -> WarmUpResult:  # fmt: skip
+    steps = Steps(line.connection, limit_s=limit_s, skip=skip)
     computation = Computation(model, threading.Lock())
     encoded = [msgspec.msgpack.encode(ask) for ask in samples]
     become = BecomeModel(workspace="w", path="p", samples=encoded, options=ModelOptions(**options))
@@ -156,6 +158,54 @@ def test_batches_of_a_larger_model_are_compared_later(line: Line) -> None:
     result.later()
     assert max(len(each["x"]) for each in model.computed) >= PROOF_ROWS
     assert result.done[-1].startswith("batches of ")
+
+
+class Lengthy(Picky):
+    """Takes 50 ms for a row, without using a core."""
+
+    def run(self, inputs: Inputs, outputs: Sequence[str], signature: str) -> list[Array | None]:
+        time.sleep(0.05 * len(inputs["x"]))
+        return super().run(inputs, outputs, signature)
+
+
+def test_batches_of_a_model_that_takes_long_for_a_row_are_left_to_real_requests(line: Line) -> None:
+    model = Lengthy(nothing_wrong, X)
+    result = warm(model, line, limit_s=1)
+    assert result.later is None
+    assert result.done[-1].startswith("batches are compared at load, because a row takes 0.0")
+    assert {len(each["x"]) for each in model.computed} == {1}
+    assert "batches" not in {step for step, _ in line.heard()}
+
+
+def test_a_signature_whose_rows_take_too_long_is_left_out(line: Line) -> None:
+    model = Lengthy(nothing_wrong, X)
+    model.signatures["other"] = model.signatures[DEFAULT_SIGNATURE]
+    result = warm(model, line, limit_s=1)
+    later = result.later
+    if later is not None:
+        later()
+    assert {len(each["x"]) for each in model.computed} == {1}
+    assert [done for done in result.done if done.startswith("batches of")] == []
+
+
+def test_recorded_requests_take_a_part_of_the_time_limit_only(line: Line) -> None:
+    """The process would end if all of them together counted as one computation."""
+    asks = [
+        ComputeRequest(DEFAULT_SIGNATURE, ("x",), (to_tensor(np.full((1, 2), n, np.float32)),), ("y",))
+        for n in range(16)
+    ]
+    model = Lengthy(nothing_wrong, X)
+    result = warm(model, line, samples=asks, limit_s=0.6)
+    (sentence,) = [done for done in result.done if "recorded predictions" in done]
+    assert 1 <= int(sentence.split()[0]) < 16
+    assert {len(each["x"]) for each in model.computed} == {1}
+
+
+def test_a_process_that_serves_is_not_ended_by_a_step_that_takes_long(line: Line) -> None:
+    steps = Steps(line.connection, limit_s=0.01, skip=[])
+    with steps.begin("batches", is_serving=True):
+        time.sleep(0.1)
+    assert line.heard() == [("batches", False), ("batches", True)]
 
 
 def test_a_model_that_refuses_everything_is_served_with_a_remark(line: Line) -> None:

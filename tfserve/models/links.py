@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tfserve.config import load
 from tfserve.errors import Invalid
+from tfserve.models import onnx_data
 from tfserve.models.formats import ONNX, TFJS_GRAPH, TFJS_LAYERS, Located, checkpoint_files, companions
 
 CONVERSIONS = "conversions"
@@ -70,6 +71,8 @@ def _links_next_to(model: Located) -> Iterator[Path]:
     for path in model.path.parent.iterdir():
         if path.is_symlink() and (path.name.startswith(model.path.stem) or _names(model, path.name)):
             yield path
+    if model.format == ONNX:  # in a folder below it, the folder may be the link
+        yield from (model.path.parent / name for name in sorted(onnx_data.names(model.path)))
 
 
 def _names(model: Located, name: str) -> bool:

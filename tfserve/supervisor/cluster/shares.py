@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import mmap
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from tfserve.errors import TFserveError
-from tfserve.models import formats
+from tfserve.models import formats, onnx_data
 from tfserve.models.contents import ONNX, OPENVINO, PADDLE
 from tfserve.training.dataset.project_folders import FEEDBACK, LATEST, METRICS_FILE, MODELS, is_archive, results_folder
 from tfserve.training.fit.earlier_models import NONE, PARAMETER
@@ -21,9 +19,6 @@ SIDECARS = (".image.json", ".signature.json")
 INCOMPLETE = (".*.writing", ".*.arriving")
 MAX_MODULES = 2000
 """Maximum Python files that travel with a script in a file."""
-
-_LOCATION = re.compile(rb"\x0a\x08location\x12(.{1,2})", re.DOTALL)
-"""In an ONNX file: the key `location` of external data, and the begin of its value."""
 
 
 @dataclass(frozen=True)
@@ -109,20 +104,7 @@ def _companions(model: Path) -> set[str]:
 
 def _external_data(model: Path) -> set[str]:
     """The files that an ONNX file names, as far as they are below its folder."""
-    if not model.stat().st_size:
-        return set()
-    with model.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        names = {_value(content, match) for match in _LOCATION.finditer(content)}
-    inside = {name for name in names if name and ".." not in Path(name).parts and not name.startswith("/")}
-    return {str(Path(name)) for name in inside if (model.parent / name).is_file()}
-
-
-def _value(content: mmap.mmap, found: re.Match[bytes]) -> str:
-    """A protobuf string with its length in one or two bytes."""
-    length, begin = found[1][0], found.start(1) + 1
-    if length & 0x80:
-        length, begin = (length & 0x7F) | (found[1][-1] << 7), begin + 1
-    return content[begin : begin + length].decode("utf-8", "replace")
+    return {name for name in onnx_data.names(model) if (model.parent / name).is_file()}
 
 
 def _first(files: object) -> list[Path]:

@@ -34,6 +34,9 @@ COPY_IDLE_S = 60.0
 """After this time without a request, a copy of the model is given up. Making one may take seconds of a core."""
 
 MAX_PREPARED_BYTES = 64 * 1024 * 1024
+BATCH_SHARE = 1 / 4
+"""The share of the time limit that a batch may take: where batches are compared with single requests, it takes twice
+that, and the requests that wait for it must end in time too."""
 LONG_SHARE = 1 / 8
 """Computations that take a larger share of the time limit run one at a time: with fewer threads they take longer."""
 
@@ -49,7 +52,6 @@ class Batch:
     is_narrow: bool
     others: int
     rows_there: int
-    started_ns: int = 0
 
 
 class Batches:
@@ -68,6 +70,7 @@ class Batches:
         self._tuner = Tuner(self._ways, max(1, options.max_batch_size), machine.time_of_cores_ns)
         self._max_delay_ns = int(options.max_delay_s * 1e9)
         self._long_ns = int(time_limit_s * 1e9 * LONG_SHARE)
+        self._longest_batch_ns = int(time_limit_s * 1e9 * BATCH_SHARE)
         self._notify = notify
         self._waiting = RequestQueue()
         self._preparation = Preprocessing(computation, pass_on=self._put_prepared, has_enough=self._has_enough)
@@ -87,8 +90,8 @@ class Batches:
 
     @property
     def running_since_ns(self) -> int | None:
-        """When the oldest computation began that has not ended. Any thread may ask."""
-        return min([batch.started_ns for batch in tuple(self._running) if batch.started_ns], default=None)
+        """When the oldest call of the model began that has not ended. Any thread may ask."""
+        return self._computation.running_since_ns
 
     def put(self, line: Asker, request_id: int, ask: ComputeRequest) -> None:
         if self._computation.prepares(ask):
@@ -146,7 +149,7 @@ class Batches:
         group = self._waiting.next_group() if free > 0 else None
         if group is None:
             return None
-        max_rows = self._tuner.setting.max_batch
+        max_rows = self._max_rows(group)
         if self._must_wait(group, max_rows):
             return None
         if free > 1 and not self._max_delay_ns:  # all cores have something to do, unless a delay is to fill batches
@@ -155,6 +158,14 @@ class Batches:
         self._running.add(batch)
         self._preparation.go_on()
         return batch
+
+    def _max_rows(self, group: Group) -> int:
+        """The most rows of a batch. The first request of a group is computed alone, which shows what a row takes."""
+        most = self._tuner.setting.max_batch
+        if len(self._waiting) == 1:
+            return most
+        row_ns = self._computation.row_ns(group)
+        return max(1, min(most, self._longest_batch_ns // row_ns)) if row_ns else 1
 
     def _must_wait(self, group: Group, max_rows: int) -> bool:
         """Whether more requests may come to fill a batch; then it is computed at the latest when the delay is over."""
@@ -181,10 +192,9 @@ class Batches:
         )
 
     def _compute(self, batch: Batch) -> tuple[Answers, int]:
-        batch.started_ns = time.perf_counter_ns()
+        started_ns = time.perf_counter_ns()
         answers = self._computation.run(batch.requests, is_narrow=batch.is_narrow)
-        took_ns, batch.started_ns = time.perf_counter_ns() - batch.started_ns, 0
-        return answers, took_ns
+        return answers, time.perf_counter_ns() - started_ns
 
     def _done_aside(self, batch: Batch, done: asyncio.Future[tuple[Answers, int]]) -> None:
         answers, took_ns = done.result()
@@ -253,10 +263,17 @@ class Batches:
 
     async def _release(self) -> None:
         """Returns memory in a thread, because a request may arrive meanwhile. It is computed without the copy."""
-        copied = self._computation.use(None)
-        await self._loop.run_in_executor(None, self._computation.release_memory, copied)
-        if copied is not None and self._copy_way is not None:
+        copied, way = self._computation.use(None), self._copy_way
+        try:
+            await self._loop.run_in_executor(None, self._computation.release_memory, copied)
+        except Exception:
+            log.exception("memory could not be released")
+        if copied is None:
+            return
+        if self._copy_way is way:
             self._computation.use(copied)
+        else:  # it was given up meanwhile
+            await self._loop.run_in_executor(None, copied.close)
 
 
 def _ways(most: int, *, is_fixed: bool, is_shareable: bool) -> list[Way]:

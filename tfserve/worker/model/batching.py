@@ -8,6 +8,7 @@ batched only if names, types and shapes allow it, no operation of a TensorFlow g
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -57,6 +58,8 @@ class BatchPlan:
     batches: int = 0
     #: batches since a comparison is due, in which mixed rows would not have shown
     passed_over: int = 0
+    #: what a row takes, averaged over the last computations; 0 before the first one
+    row_ns: int = 0
     _by_rows: dict[RowShape | None, BatchPlan] = field(default_factory=dict)
 
     def for_rows(self, shape: RowShape | None) -> BatchPlan:
@@ -66,12 +69,12 @@ class BatchPlan:
             if len(self._by_rows) >= MAX_ROW_SHAPES:
                 self._by_rows.clear()
             found = self._by_rows[shape] = replace(
-                self, proofs=0, mixes_rows=False, batches=0, passed_over=0, _by_rows={}
+                self, proofs=0, mixes_rows=False, batches=0, passed_over=0, row_ns=0, _by_rows={}
             )
         return found
 
     def can_batch(self) -> bool:
-        return self._has_rows and not (self.mixes_rows or self.changes_state)
+        return self.has_rows and not (self.mixes_rows or self.changes_state)
 
     def follow(self, runtime: Runtime) -> None:
         """Batches nothing if an operation of the model may mix rows: a comparison shows that only for some values."""
@@ -100,8 +103,13 @@ class BatchPlan:
         """Checks the next batches, as if they were the first."""
         self.batches = self.passed_over = 0
 
+    def add_time(self, took_ns: int, rows: int) -> None:
+        """Notes how long a computation took."""
+        row_ns = took_ns // max(1, rows)
+        self.row_ns += (row_ns - self.row_ns) // 4 if self.row_ns else row_ns
+
     @cached_property
-    def _has_rows(self) -> bool:
+    def has_rows(self) -> bool:
         """Whether the first dimension of every tensor counts examples."""
         targets = [target for feed in self.feeds.values() for target in feed]
         specs = [target.spec for target in (*targets, *self.outputs)]
@@ -187,10 +195,14 @@ def _text_bytes(array: Array) -> int:
 
 
 def _alone(runtime: Runtime, plan: BatchPlan, inputs: Inputs) -> Outputs | TFserveError:
+    began_ns = time.perf_counter_ns()
     try:
-        return runtime.run(inputs, [target.name for target in plan.outputs], plan.signature)
+        outputs = runtime.run(inputs, [target.name for target in plan.outputs], plan.signature)
     except TFserveError as error:
         return error
+    if plan.has_rows:
+        plan.add_time(time.perf_counter_ns() - began_ns, _rows(inputs))
+    return outputs
 
 
 def _joined(batch: Sequence[Inputs]) -> Inputs:

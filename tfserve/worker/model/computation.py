@@ -10,7 +10,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -30,18 +29,18 @@ from tfserve.runtimes.interface import (
     listed,
     release_memory,
 )
-from tfserve.tensors.specs import Array, Signature, TensorSpec
+from tfserve.tensors.specs import Array, Signature
 from tfserve.worker.model import batching, joined_tensors, samples
 from tfserve.worker.model.batching import BatchPlan, Inputs
+from tfserve.worker.model.input_checks import check_inputs
 from tfserve.worker.model.request_queue import Group, Waiting
 from tfserve.worker.model.samples import RequestSamples
+from tfserve.worker.model.timed_runtime import CallClock, InTurn, TimedRuntime
 from tfserve.worker.trials.numeric_diff import is_rounded
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-Turn = AbstractContextManager[object]
 
 MAX_KNOWN = 1024
 COMPARED = 2
@@ -77,10 +76,23 @@ class Computation:
         self._memory_limit_bytes = memory_limit_bytes
         #: whether `run` may be called by several threads at a time without a copy
         self.is_shareable = concurrent.is_shareable(runtime)
-        self._turn: Turn = contextlib.nullcontext() if self.is_shareable else lock
+        self._clock = CallClock()
+        turn = contextlib.nullcontext() if self.is_shareable else InTurn(lock)
+        self._timed = TimedRuntime(runtime, turn, self._clock)
         self._copy: Runtime | None = None
+        self._timed_copy: TimedRuntime | None = None
         self._may_copy = True
         self._known: dict[Group, GroupComputation] = {}
+
+    @property
+    def running_since_ns(self) -> int | None:
+        """When the oldest call of the model began that has not ended. Any thread may ask."""
+        return self._clock.oldest_ns
+
+    def row_ns(self, group: Group) -> int | None:
+        """How long the model takes for a row of such requests; None until it has computed one."""
+        known = self._known.get(group[1:])
+        return known.plan.row_ns or None if known is not None else None
 
     def prepares(self, ask: ComputeRequest) -> bool:
         """Whether the request must be preprocessed before it is queued for the model."""
@@ -122,14 +134,20 @@ class Computation:
         if left < memory.uss:
             raise Overloaded("Too little memory is left for a copy of the model.")
         copied = concurrent.narrowed(self._runtime, computations)
-        if not self._agrees(copied):
-            copied.close()
+        agrees = False
+        try:
+            agrees = self._agrees(copied)
+        finally:
+            if not agrees:
+                copied.close()
+        if not agrees:
             raise Unsupported("With fewer threads for each computation the model gives other numbers.")
         return copied
 
     def use(self, copied: Runtime | None) -> Runtime | None:
         """Uses the copy from now on where `run` is asked to; returns the former one, which no thread uses by then."""
         former, self._copy = self._copy, copied
+        self._timed_copy = TimedRuntime(copied, contextlib.nullcontext(), self._clock) if copied is not None else None
         return former
 
     def check_again(self) -> None:
@@ -147,8 +165,8 @@ class Computation:
         `is_narrow` is for the copy of the model, if there is one: other computations run at the same time.
         """
         first = requests[0].ask
-        copied = self._copy if is_narrow and self._may_copy else None
-        answers = _refusing(lambda: self._run(copied, self._plan(_group(first), first), requests))
+        copied = self._timed_copy if is_narrow and self._may_copy else None
+        answers = _refusing(lambda: self._run(copied or self._timed, self._plan(_group(first), first), requests))
         self.last_run_ns = time.perf_counter_ns()
         return [answers] * len(requests) if isinstance(answers, Refusal) else answers
 
@@ -160,7 +178,7 @@ class Computation:
         if known is not None and not known.has_fixed_rows:
             return known.plan
         signature = self._signature(ask.signature)
-        _check_inputs(signature, ask)
+        check_inputs(signature, ask)
         if known is None:
             known = GroupComputation(self._new_plan(signature, ask), _has_fixed_rows(signature))
             if len(self._known) >= MAX_KNOWN:
@@ -182,7 +200,7 @@ class Computation:
         plan.changes_state = state.changes_state(self._runtime, ask.outputs, ask.signature)
         whole = self._plan_of_all(signature, ask)
         if whole is not None:  # what is proved for all outputs is proved for some of them
-            plan.proofs, plan.mixes_rows = whole.proofs, whole.mixes_rows
+            plan.proofs, plan.mixes_rows, plan.row_ns = whole.proofs, whole.mixes_rows, whole.row_ns
         return plan
 
     def _plan_of_all(self, signature: Signature, ask: ComputeRequest) -> BatchPlan | None:
@@ -209,40 +227,35 @@ class Computation:
         assert self._preparing is not None
         inner = self._preparing.prepares(ask.signature)
         assert inner is not None
-        _check_inputs(self._signature(ask.signature), ask)
+        check_inputs(self._signature(ask.signature), ask)
         made = self._preparing.prepare(_arrays(ask))
-        if self.samples.wants(1) is not None:
-            self.samples.keep(ask)
         return ComputeRequest(
             inner, tuple(made), tuple([to_tensor(array) for array in made.values()]), ask.outputs, ask.urgency
         )
 
-    def _run(
-        self, copied: Runtime | None, plan: BatchPlan, requests: Sequence[Waiting]
-    ) -> list[ComputeResult | Refusal]:
-        if copied is not None:
-            answers = self._computed(copied, contextlib.nullcontext(), plan, requests)
-        else:
-            answers = self._computed(self._runtime, self._turn, plan, requests)
-        if requests[0].ask.signature in self._runtime.signatures:  # else it was sampled before preprocessing
+    def _run(self, runtime: Runtime, plan: BatchPlan, requests: Sequence[Waiting]) -> list[ComputeResult | Refusal]:
+        answers = self._computed(runtime, plan, requests)
+        if requests[0].ask.signature in self._runtime.signatures:
             chosen = self.samples.wants(len(requests))
             if chosen is not None and isinstance(answers[chosen], ComputeResult):
                 self.samples.keep(requests[chosen].ask)
+        else:
+            for request, answer in zip(requests, answers, strict=True):
+                if request.sample is not None and isinstance(answer, ComputeResult):
+                    self.samples.keep(request.sample)
         return answers
 
     def _computed(
-        self, runtime: Runtime, turn: Turn, plan: BatchPlan, requests: Sequence[Waiting]
+        self, runtime: Runtime, plan: BatchPlan, requests: Sequence[Waiting]
     ) -> list[ComputeResult | Refusal]:
-        """`turn` is held while the runtime computes."""
         started_ns = self.last_run_ns = time.perf_counter_ns()
         if len(requests) > 1 and plan.proofs >= batching.PROOFS:
-            answers = self._run_joined(runtime, turn, plan, requests, started_ns)
+            answers = self._run_joined(runtime, plan, requests, started_ns)
             if answers is not None:
                 return answers
         inputs = [_arrays(request.ask) for request in requests]
         ready_ns = time.perf_counter_ns()
-        with turn:
-            results = batching.run(runtime, plan, inputs)
+        results = batching.run(runtime, plan, inputs)
         computed_ns = time.perf_counter_ns()
         rows = sum(request.rows or 1 for request in requests) if plan.can_batch() else 0
         answers = []
@@ -256,7 +269,7 @@ class Computation:
         return answers
 
     def _run_joined(
-        self, runtime: Runtime, turn: Turn, plan: BatchPlan, requests: Sequence[Waiting], started_ns: int
+        self, runtime: Runtime, plan: BatchPlan, requests: Sequence[Waiting], started_ns: int
     ) -> list[ComputeResult | Refusal] | None:
         """None when the batch as a whole fails: then each request is tried alone."""
         counts = [request.rows or 1 for request in requests]
@@ -267,17 +280,17 @@ class Computation:
         }
         ready_ns = time.perf_counter_ns()
         try:
-            with turn:
-                outputs = runtime.run(inputs, first.outputs, first.signature)
+            outputs = runtime.run(inputs, first.outputs, first.signature)
         except TFserveError:
             return None
         computed_ns = time.perf_counter_ns()
+        plan.add_time(computed_ns - ready_ns, total)
         parts = [joined_tensors.cut(_known(output), counts, total) for output in outputs]
         if not all(part is not None for part in parts):
             plan.mixes_rows = True
             return None
         cut = list(zip(*[part for part in parts if part is not None], strict=True))
-        if not self._are_right(runtime, turn, plan, requests, cut):
+        if not self._are_right(runtime, plan, requests, cut):
             return None
         return [
             ComputeResult(tensors, *_times(request, started_ns, ready_ns, computed_ns), total)
@@ -287,7 +300,6 @@ class Computation:
     def _are_right(
         self,
         runtime: Runtime,
-        turn: Turn,
         plan: BatchPlan,
         requests: Sequence[Waiting],
         cut: Sequence[tuple[Tensor, ...]],
@@ -298,34 +310,42 @@ class Computation:
         batch: list[Inputs] = [_arrays(request.ask) for request in requests]
         if batching.are_equal(batch):  # mixed rows would not show
             return True
-        with turn:
-            return batching.agrees(runtime, plan, batch, lambda n: [to_array(tensor) for tensor in cut[n]])
+        return batching.agrees(runtime, plan, batch, lambda n: [to_array(tensor) for tensor in cut[n]])
 
     def _agrees(self, copied: Runtime) -> bool:
         """Whether the copy gives the same numbers for some requests, apart from rounding."""
-        samples = self.samples.all()[:COMPARED]
-        for ask in samples:
-            made = self._for_model(ask) if self.prepares(ask) else ask
-            inputs = _arrays(made)
-            with self._turn:
-                expected = self._runtime.run(inputs, made.outputs, made.signature)
+        compared = 0
+        for ask in self.samples.all():
+            try:
+                made = self._for_model(ask)
+                inputs = _arrays(made)
+                expected = self._timed.run(inputs, made.outputs, made.signature)
+            except TFserveError:  # a sample of a former version, which this one rejects
+                continue
             if not all(map(is_rounded, copied.run(inputs, made.outputs, made.signature), expected)):
                 return False
-        return bool(samples)
+            compared += 1
+            if compared == COMPARED:
+                break
+        return compared > 0
 
     def prepared_samples(self) -> list[ComputeRequest]:
         """The samples as the model itself takes them: files are decoded."""
         found: list[ComputeRequest] = []
         for ask in self.samples.all():
-            made = self._for_model(ask) if self.prepares(ask) else ask
+            try:
+                made = self._for_model(ask)
+            except TFserveError:  # a sample of a former version, which this one rejects
+                continue
             if sum(map(samples.size, [*found, made])) <= samples.MAX_BYTES:
                 found.append(made)
         return found
 
     def _for_model(self, ask: ComputeRequest) -> ComputeRequest:
-        assert self._preparing is not None
-        inner = self._preparing.prepares(ask.signature)
-        assert inner is not None
+        """The request as the model itself takes it. Raises `TFserveError`."""
+        inner = self._preparing.prepares(ask.signature) if self._preparing is not None else None
+        if self._preparing is None or inner is None:
+            return ask
         name = self._preparing.computed_by[inner]
         pixels = self._preparing.model_inputs(self._preparing.prepare(_arrays(ask)))
         outputs = tuple(spec.name for spec in self._signature(name).outputs)
@@ -365,24 +385,6 @@ def _refusal(error: TFserveError) -> Refusal:
 
 def _arrays(ask: ComputeRequest) -> dict[str, Array]:
     return {name: to_array(tensor) for name, tensor in zip(ask.names, ask.tensors, strict=True)}
-
-
-def _check_inputs(signature: Signature, ask: ComputeRequest) -> None:
-    specs = {spec.name: spec for spec in signature.takes}
-    names = set(ask.names)
-    if not names.issuperset(signature.input_names) or not names <= specs.keys() or len(ask.names) != len(names):
-        raise Invalid(f"Signature {ask.signature!r} takes the inputs {listed(specs)}, got {listed(ask.names)}.")
-    for name, tensor in zip(ask.names, ask.tensors, strict=True):
-        _check_input(specs[name], tensor)
-
-
-def _check_input(spec: TensorSpec, tensor: Tensor) -> None:
-    """The number of rows is left open where the signature does."""
-    if tensor.dtype != spec.dtype or not spec.accepts(tensor.shape):
-        raise Invalid(
-            f"Input {spec.name!r} takes {spec}, got {tensor.dtype} of shape {list(tensor.shape)}. The model may"
-            " have been replaced in the meantime: check its metadata."
-        )
 
 
 def _known(output: Array | None) -> Array:

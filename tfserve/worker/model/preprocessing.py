@@ -72,5 +72,6 @@ class Preprocessing:
                 request.asker.flush()
             else:
                 size = sum(tensor.data.nbytes for tensor in made.tensors)
-                self._pass_on(replace(request, ask=made, prepared_ns=took_ns, prepared_bytes=size))
+                sample = request.ask if self._computation.samples.wants(1) is not None else None
+                self._pass_on(replace(request, ask=made, prepared_ns=took_ns, prepared_bytes=size, sample=sample))
         self.go_on()

@@ -26,7 +26,8 @@ class Waiting:
     """One request. `rows` is how many examples it has, None when it can't share a batch.
 
     `prepared_ns` is how long its preprocessing took, before it was queued for the model, and
-    `prepared_bytes` the size of the preprocessed inputs.
+    `prepared_bytes` the size of the preprocessed inputs. `sample` is what came before that, if it is to be kept
+    as a sample once the model has computed it.
     """
 
     asker: Asker
@@ -37,6 +38,7 @@ class Waiting:
     arrived_ns: int
     prepared_ns: int = 0
     prepared_bytes: int = 0
+    sample: ComputeRequest | None = None
 
 
 class RequestQueue:

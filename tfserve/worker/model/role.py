@@ -48,7 +48,8 @@ from tfserve.worker.model.computation import Computation
 from tfserve.worker.model.concurrency import Setting
 from tfserve.worker.model.listener import Listener
 from tfserve.worker.model.predictor import Predictor
-from tfserve.worker.model.warm_up import TIMING, Steps, WarmUp
+from tfserve.worker.model.warm_up import TIMING, WarmUp
+from tfserve.worker.model.warm_up_steps import Steps
 
 log = logging.getLogger(__name__)
 

@@ -8,12 +8,9 @@ may reject any of these inputs: that is a remark, not an error.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
-import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -22,8 +19,7 @@ import msgspec
 
 from tfserve.errors import TFserveError
 from tfserve.ipc import predictions
-from tfserve.ipc.connections import BlockingConnection
-from tfserve.ipc.messages import BecomeModel, WarmUpStep
+from tfserve.ipc.messages import BecomeModel
 from tfserve.ipc.predictions import ComputeRequest, Refusal, to_tensor
 from tfserve.runtimes import row_walk, state, synthetic_inputs
 from tfserve.runtimes.error_summary import named_cause
@@ -33,6 +29,7 @@ from tfserve.tensors.specs import DEFAULT_SIGNATURE, Array, Signature
 from tfserve.worker.model.computation import Computation
 from tfserve.worker.model.predictor import Predictor
 from tfserve.worker.model.request_queue import Waiting
+from tfserve.worker.model.warm_up_steps import Steps
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +45,6 @@ TRY_S = 5.0
 EXAMPLE, FORMER, BATCHES = "the given example", "recorded requests", "batches"
 TIMING = "the timing of the model"
 """Steps, in addition to those of `synthetic_inputs.FILLS`."""
-ALL = "all"
-"""Skips every step: nothing is computed before the first request."""
 
 
 @dataclass
@@ -72,40 +67,6 @@ class WarmUpResult:
         return {**signatures, self.name: synthetic_inputs.with_examples(signatures[self.name], self.accepted)}
 
 
-class Steps:
-    """The steps of a warm-up, each reported before it begins, so that the next process skips one that killed this one.
-
-    `skip` are those that earlier processes did not survive.
-    """
-
-    def __init__(self, connection: BlockingConnection, *, limit_s: float, skip: Collection[str]) -> None:
-        self._connection = connection
-        self._limit_s = limit_s
-        self._skip = skip
-
-    def may(self, step: str) -> bool:
-        return step not in self._skip and ALL not in self._skip
-
-    @contextlib.contextmanager
-    def begin(self, step: str) -> Iterator[None]:
-        """Runs a step. A computation that does not finish within the limit ends the process."""
-        self._connection.notify(WarmUpStep(step=step))
-        timer = threading.Timer(self._limit_s, self._give_up, [step])
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
-            self._connection.notify(WarmUpStep(step=step, has_ended=True))
-
-    def _give_up(self, step: str) -> None:
-        problem = f"it did not finish within {self._limit_s:g} s"
-        self._connection.notify(WarmUpStep(step=step, problem=problem))
-        os.write(2, f"The warm-up with {step} was abandoned: {problem}.\n".encode())
-        os._exit(os.EX_SOFTWARE)
-
-
 class WarmUp:
     """The warm-up of one model."""
 
@@ -116,6 +77,8 @@ class WarmUp:
         self._steps = steps
         self._result = WarmUpResult()
         self._is_light = True
+        #: how long the accepted synthetic inputs take
+        self._request_s = 0.0
         self._name = DEFAULT_SIGNATURE if len(runtime.signatures) != 1 else next(iter(runtime.signatures))
 
     def run(self, become: BecomeModel) -> WarmUpResult:
@@ -142,12 +105,17 @@ class WarmUp:
         if asks:
             self._try_former_predictions(asks)
         if example is None and not state.is_stateful(self._runtime):
-            compare = partial(self._try_batches, recipe, become.options.max_batch_size)
-            if self._is_light:
-                compare()
-            elif self._steps.may(BATCHES):
-                self._result.later = compare
-                self._result.done.append("batches are compared as soon as the model is quiet")
+            self._compare_batches(recipe, become.options.max_batch_size)
+
+    def _compare_batches(self, recipe: Recipe | None, max_rows: int) -> None:
+        """Compares batches, or leaves that for later."""
+        if len(self._runtime.signatures) == 1 and not self._is_in_time(self._request_s):
+            self._result.done.append(f"batches are compared at load, because a row takes {self._request_s:.2g} s")
+        elif self._is_light:
+            self._try_batches(recipe, max_rows)
+        elif self._steps.may(BATCHES):
+            self._result.later = partial(self._try_batches, recipe, max_rows, is_serving=True)
+            self._result.done.append("batches are compared as soon as the model is quiet")
 
     # --- one row
 
@@ -206,6 +174,7 @@ class WarmUp:
                 try:
                     inputs = recipe.inputs(signature)
                     self._run(inputs, signature)
+                    self._steps.next_computation()
                     self._is_light = self._takes_little(inputs, signature)
                     return recipe
                 except OnlyTensorFlowKnows:  # another process computes such requests
@@ -221,9 +190,10 @@ class WarmUp:
 
     def _takes_little(self, inputs: Mapping[str, Array], signature: Signature) -> bool:
         """Whether batches take so little time that the first request may wait for them. Raises what the model does."""
-        started_at = time.process_time()
+        started_at, started_cpu_s = time.monotonic(), time.process_time()
         self._run(inputs, signature)
-        return time.process_time() - started_at < LIGHT_CPU_S
+        self._request_s = time.monotonic() - started_at
+        return time.process_time() - started_cpu_s < LIGHT_CPU_S and self._request_s < ENOUGH_S
 
     def _run(self, inputs: Mapping[str, Array], signature: Signature) -> None:
         self._runtime.run(inputs, [spec.name for spec in signature.outputs], self._name)
@@ -260,14 +230,20 @@ class WarmUp:
         """A new version may have another signature, so rejecting a recorded prediction is not a failure."""
         if not self._steps.may(FORMER):
             return
+        started_at, computed, refused = time.monotonic(), 0, 0
         with self._steps.begin(FORMER):
-            refused = sum(isinstance(self._compute([ask])[0], Refusal) for ask in asks)
-            self._prove(asks)
+            for ask in asks:
+                if time.monotonic() - started_at > self._steps.long_s:
+                    break
+                self._steps.next_computation()
+                refused += isinstance(self._compute([ask])[0], Refusal)
+                computed += 1
+            self._prove(asks[:computed], (time.monotonic() - started_at) / computed)
         self._result.done.append(
-            f"{len(asks)} recorded predictions" + (f", {refused} of which were rejected" if refused else "")
+            f"{computed} recorded predictions" + (f", {refused} of which were rejected" if refused else "")
         )
 
-    def _prove(self, asks: Sequence[ComputeRequest]) -> None:
+    def _prove(self, asks: Sequence[ComputeRequest], request_s: float) -> None:
         """Computes recorded requests that may share a batch as one, twice, and also alone."""
         groups: dict[object, list[ComputeRequest]] = {}
         for ask in asks:
@@ -276,19 +252,22 @@ class WarmUp:
                 groups.setdefault(group, []).append(ask)
         started_at = time.monotonic()
         for together in groups.values():
-            if len(together) > 1 and time.monotonic() - started_at < ENOUGH_S:
+            is_soon_done = 4 * len(together) * request_s <= self._steps.long_s
+            if len(together) > 1 and is_soon_done and time.monotonic() - started_at < ENOUGH_S:
+                self._steps.next_computation()
                 self._compute(together)
                 self._compute(together)
 
     # --- batches
 
-    def _try_batches(self, recipe: Recipe | None, max_rows: int) -> None:
+    def _try_batches(self, recipe: Recipe | None, max_rows: int, *, is_serving: bool = False) -> None:
         """Uses different rows, which show whether the model keeps them apart."""
         if not self._steps.may(BATCHES):
             return
         sizes: set[int] = set()
-        with self._steps.begin(BATCHES):
+        with self._steps.begin(BATCHES, is_serving=is_serving):
             for name, signature in self._runtime.signatures.items():
+                self._steps.next_computation()
                 sizes |= self._batches_of(name, signature, recipe, max_rows)
         self._computation.check_again()
         if sizes and (why := self._why_alone()):
@@ -311,7 +290,13 @@ class WarmUp:
             return set()
         if not all(spec.is_batched for spec in (*signature.inputs, *signature.outputs)):
             return set()
-        used = used or Recipe(RANDOM)
+        request_s = self._request_s if used is not None else 0.0
+        if used is None:
+            used = Recipe(RANDOM)
+            request_s = self._time_of(_ask(name, signature, used.inputs(signature, 0)))
+        if not self._is_in_time(request_s):
+            return set()
+        self._steps.next_computation()
         sizes: set[int] = set()
         started_at = time.monotonic()
         for requests in _sizes(min(max_rows, MAX_WARM_BYTES // max(1, used.size_bytes(signature))) // used.rows):
@@ -321,6 +306,15 @@ class WarmUp:
             if time.monotonic() - started_at > ENOUGH_S:
                 break
         return sizes
+
+    def _is_in_time(self, request_s: float) -> bool:
+        """Whether a comparison of requests that take this long is over soon: some as a batch, and alone."""
+        return 2 * PROOF_ROWS * request_s <= self._steps.long_s
+
+    def _time_of(self, ask: ComputeRequest) -> float:
+        started_at = time.monotonic()
+        self._compute([ask])
+        return time.monotonic() - started_at
 
     def _compute(self, asks: Sequence[ComputeRequest]) -> Sequence[object]:
         groups = [(ask, *self._computation.sort(ask)) for ask in asks]
