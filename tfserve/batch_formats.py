@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from tfserve.errors import Invalid
 
@@ -16,6 +18,10 @@ SUFFIXES = {
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz")
 DELIMITERS = ",;\t"
 HEADER_CHARACTERS = 64 * 1024
+MAX_HEADER = 4 * 1024 * 1024
+"""Maximum characters of a header, which a web process reads."""
+MAX_ROW = 64 * 1024 * 1024
+"""Maximum length of a row."""
 MAX_CELL = 16 * 1024 * 1024
 
 csv.field_size_limit(MAX_CELL)
@@ -51,15 +57,56 @@ def image_files(path: Path) -> list[Path]:
 
 def header_of(path: Path) -> list[str]:
     """The names of the columns of a CSV file. Raises `Invalid`."""
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        header = next(csv.reader(file, delimiter=delimiter_of(path)), [])
-    names = [name.strip() for name in header]
+    names = [name.strip() for name in next(csv_records(path), [])]
     if not any(names):
         raise Invalid(f"input: {path.name!r} is empty. A CSV file must begin with a line of column names.")
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise Invalid(f"input: the column {twice!r} occurs twice in the header of {path.name!r}.")
     return names
+
+
+def csv_records(path: Path) -> Iterator[list[str]]:
+    """The cells of the header, and then of each row. Raises `Invalid` for a file that is not CSV."""
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        lines = _LimitedLines(file, MAX_HEADER)
+        reader = csv.reader(lines, delimiter=delimiter_of(path))
+        try:
+            for cells in reader:
+                yield cells
+                lines.limit = lines.left = MAX_ROW
+        except csv.Error as error:
+            raise Invalid(
+                f"Line {reader.line_num} of the input can't be read as CSV: {error}", field="input"
+            ) from error
+
+
+class _LimitedLines:
+    """The lines of a file for `csv.reader`, which would read a file without line breaks or with an open quote whole."""
+
+    def __init__(self, file: TextIO, limit: int) -> None:
+        self._file = file
+        self._number = 0
+        self.limit = limit
+        #: how many more characters the row may have
+        self.left = limit
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._file.readline(self.left + 1)
+        if not line:
+            raise StopIteration
+        self._number += 1
+        self.left -= len(line)
+        if self.left < 0:
+            raise Invalid(
+                f"Line {self._number} of the input can't be read as CSV: the row is longer than {self.limit}"
+                " characters. A line break or a closing quote may be missing.",
+                field="input",
+            )
+        return line
 
 
 def delimiter_of(path: Path) -> str:

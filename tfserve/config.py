@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from tfserve import sizes
+from tfserve import sizes, written_numbers
 from tfserve.errors import Invalid
 from tfserve.remote_sources import RemoteSource, parse
 
@@ -30,7 +30,6 @@ AUTH = ("auto", "on", "off")
 #: set for web processes, so that they do not recreate a deleted database file, empty
 DATABASE_MUST_EXIST = "TFSERVE_DATABASE_MUST_EXIST"
 #: where the operator has set what: the processes of a server get all settings in the environment
-SOURCES = "TFSERVE_SETTING_SOURCES"
 
 
 def setting(default: Any, help_text: str, *, flag: bool = True) -> Any:
@@ -267,7 +266,7 @@ def load(values: Mapping[str, Any] | None = None, environ: Mapping[str, str] = o
     for each in dataclasses.fields(Settings):
         raw = environ.get(environment_name(each.name))
         if each.name not in given and raw is not None:
-            given[each.name] = _parse(each, raw)
+            given[each.name] = parse_setting(each, raw)
     settings = Settings(**given)
     _check(settings)
     return settings
@@ -277,6 +276,8 @@ def _check(settings: Settings) -> None:
     """Raises `Invalid` for values that would otherwise only fail in use."""
     for each in dataclasses.fields(Settings):
         value = getattr(settings, each.name)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise Invalid(f"{each.name} must be a finite number, got {value}")
         if each.name.endswith("port") and not 0 <= value <= MAX_PORT:
             raise Invalid(f"{each.name} must be from 0 to {MAX_PORT}, got {value}")
     if settings.auth not in AUTH:
@@ -361,19 +362,6 @@ def environment_name(name: str) -> str:
     return f"TFSERVE_{name.upper()}"
 
 
-def with_sources(settings: Settings, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The environment variable in which `sources` finds where the operator has set these settings."""
-    chosen = [each.name for each in dataclasses.fields(settings) if getattr(settings, each.name) != each.default]
-    in_environment = {name for name in chosen if environment_name(name) in environ}
-    words = [f"{name}={'environment' if name in in_environment else 'command line'}" for name in chosen]
-    return {SOURCES: ",".join(words)}
-
-
-def sources(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """`environment` or `command line` for each setting that the operator of this server has changed."""
-    return dict(each.split("=", 1) for each in environ.get(SOURCES, "").split(",") if each)
-
-
 def to_environment(settings: Settings) -> dict[str, str]:
     """The environment variables with which `load` in a child process gives the same settings."""
     return {environment_name(each.name): str(getattr(settings, each.name)) for each in dataclasses.fields(settings)}
@@ -387,13 +375,19 @@ def parse_address(address: str) -> dict[str, Any]:
     return {"port": int(port), **({"host": host.strip("[]")} if host else {})}
 
 
-def _parse(each: dataclasses.Field[Any], raw: str) -> Any:
+def parse_setting(each: dataclasses.Field[Any], raw: str) -> Any:
+    """The value of an environment variable. Raises `Invalid`."""
     kind: type = type(each.default)
     try:
         if kind is bool:
             return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False, "": False}[
                 raw.lower()
             ]
+        if kind in (int, float):
+            number = written_numbers.integer(raw) if kind is int else written_numbers.finite(raw)
+            if number is None:
+                raise ValueError
+            return number
         return kind(raw)
     except (ValueError, KeyError) as error:
         name = environment_name(each.name)

@@ -398,6 +398,8 @@ def test_an_expired_token_is_refused_and_makes_room_for_its_name(server: Server,
     until = time.time() + 30
     while get(server, 121, bearer(made["token"])).status_code == 200 and time.time() < until:
         pass
+    rotated = admin.post("/tokens/brief/rotate")
+    assert (rotated.status_code, "has expired" in rotated.text) == (409, True)
     assert get(server, 121, bearer(made["token"])).status_code == 401
     again = admin.post("/tokens/", json={"name": "brief", "scopes": ["predict"]})
     assert again.status_code == 200

@@ -88,6 +88,15 @@ def test_a_job_is_cancelled_and_run_again_on_its_page(
 
 
 @pytest.mark.slow
+def test_the_end_of_a_long_output_without_line_breaks_is_shown(
+    server: Server, workspace: str, open_page: OpenPage
+) -> None:
+    job = server.run(workspace, "print('x' * 300_000, end='')")
+    page = open_page(f"/pages/jobs/{job['id']}/")
+    expect(page.locator("[data-output]")).to_have_text("…" + "x" * 200_000)
+
+
+@pytest.mark.slow
 def test_a_job_is_run_again_from_the_list(server: Server, workspace: str, open_page: OpenPage) -> None:
     server.run(workspace, "count = globals().get('count', 0) + 1")
     page = open_page(f"/pages/jobs/?workspace={workspace}")

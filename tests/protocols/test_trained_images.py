@@ -230,7 +230,8 @@ def test_a_detector_answers_a_file_with_boxes_over_every_protocol(converting: Se
         assert one["boxes"] == [best]
         (none,) = converting.http.post(f"{path}?min_score=1", content=file, headers=headers).json()["predictions"]
         assert none["boxes"] == []
-        assert converting.http.post(f"{path}?min_score=many", content=file, headers=headers).status_code == 400
+        for query in ("min_score=many", "min_score=0_1", f"top={'9' * 5000}"):
+            assert converting.http.post(f"{path}?{query}", content=file, headers=headers).status_code == 400
         feed = {"image_bytes": [{"b64": base64.b64encode(file).decode()}]}
         fetches = ["boxes", "scores", "labels", "count"]
         job = converting.call(

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import select
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tfserve import batch_formats
 from tfserve.batch_formats import check_input
 from tfserve.errors import Invalid
 from tfserve.tensors.specs import Signature, TensorSpec
 from tfserve.web.batch.csv_columns import Columns
 from tfserve.web.batch.inputs import CsvLines, Images, InputRow, JsonLines
+from tfserve.web.batch.output_file import OutputFile
 from tfserve.web.batch.outputs import ComputedRow, CsvWriter, JsonLinesWriter, columns_of
 
 VECTOR = Signature((TensorSpec("x", "float32", (-1, 2)),), (TensorSpec("y", "float32", (-1, 2)),))
@@ -66,6 +71,87 @@ def test_a_bad_cell_is_a_problem_of_its_row_only(tmp_path: Path) -> None:
     assert rows[4] == {"age": 3, "name": "d"}
     for row, words in zip(rows[1:4], ("an empty cell", "'1.5'", "1 cells"), strict=True):
         assert words in row
+
+
+BEYOND = ("99999999999999999999", "-9223372036854775809", "9" * 5000)
+ODD = ("1_000", "\u0661", "1e3", "0x10", "1 000")
+"""What Python's `int` or `float` would take for a number, or no integer."""
+
+
+@pytest.mark.parametrize("cell", [*BEYOND, *ODD, "+", "1.0", "nan"])
+def test_a_cell_that_is_no_integer_of_64_bits_is_a_problem_of_its_row(tmp_path: Path, cell: str) -> None:
+    good, bad, last = csv_rows(tmp_path, f"age,name\n-5,a\n{cell},b\n 18446744073709551615 ,c\n", TWO)
+    assert (good["age"], last["age"]) == (-5, 2**64 - 1)
+    assert bad == f"Column 'age' must be int64, got {cell[:40]!r}."
+
+
+@pytest.mark.parametrize("cell", ["1_000.5", "\u0661", "nan", "-inf", "Infinity", "1e999", ".", "1e", "0x1p3", "1,5"])
+def test_a_cell_that_is_no_finite_number_is_a_problem_of_its_row(tmp_path: Path, cell: str) -> None:
+    good, bad, last = csv_rows(tmp_path, f"a;b\n1;-2.50\n1;{cell}\n.5;+1.E-2\n", VECTOR)
+    assert (good["x"], last["x"]) == ([1.0, -2.5], [0.5, 0.01])
+    assert bad == f"Column 'b' must be float32, got {cell!r}."
+
+
+@pytest.mark.parametrize("row", ["1," * 60, '"' + "1\n" * 60, '"1\n",' * 25 + "1\n"])
+def test_a_row_of_csv_without_an_end_is_not_read_into_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: str
+) -> None:
+    monkeypatch.setattr(batch_formats, "MAX_ROW", 100)
+    file = tmp_path / "rows.csv"
+    file.write_text(f"a,b\n1,2\n{row}")
+    source = CsvLines(file, Columns(["a", "b"], VECTOR, None))
+    rows = source.rows(0)
+    assert json.loads(next(rows).json) == {"x": [1.0, 2.0]}
+    with pytest.raises(Invalid, match=r"Line \d+ of the input.*longer than 100 characters.*closing quote"):
+        next(rows)
+    with pytest.raises(Invalid, match="longer than 100 characters"):
+        source.count()
+    file.write_text("a,b\n" + "1,2\n" * 100)  # the limit is that of one row
+    assert source.count() == 100
+
+
+def test_a_header_that_is_too_long_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("a" * batch_formats.MAX_HEADER + "a\n")
+    with pytest.raises(Invalid, match="longer than 4194304 characters"):
+        check_input(file, "csv")
+    monkeypatch.setattr(batch_formats, "MAX_HEADER", 2 * batch_formats.MAX_CELL)
+    file.write_text("a" * batch_formats.MAX_CELL + "a\n")
+    with pytest.raises(Invalid, match="Line 1 of the input can't be read as CSV: field larger"):
+        check_input(file, "csv")
+
+
+def test_a_closed_output_is_not_written_by_a_thread_that_still_saves(tmp_path: Path) -> None:
+    output = OutputFile(tmp_path / "output.csv", 0, b"header\n")
+    output.open()
+    output.add(b"1\n", is_error=False)
+    assert output.save() == 9
+    output.add(b"2\n", is_error=False)
+    output.close()
+    with (tmp_path / "another").open("wb"):  # it may have the same descriptor
+        assert output.save() == 9
+        output.open()
+        output.close()
+    assert ((tmp_path / "output.csv").read_bytes(), (tmp_path / "another").read_bytes()) == (b"header\n1\n", b"")
+
+
+def test_an_output_is_closed_after_the_thread_that_saves(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "output")  # a write waits until the test reads
+    output = OutputFile(tmp_path / "output", 0, b"x" * 1_000_000)
+    reader = os.open(tmp_path / "output", os.O_RDONLY | os.O_NONBLOCK)
+    with pytest.raises(OSError, match="Invalid argument"):
+        output.open()  # a pipe can't be cut off, but is open
+    with ThreadPoolExecutor() as threads:
+        saving = threads.submit(output.save)
+        assert select.select([reader], [], [], 10)[0]
+        closing = threads.submit(output.close)
+        received = 0
+        os.set_blocking(reader, True)
+        while received < 1_000_000:
+            received += len(os.read(reader, 65536))
+        closing.result(10)
+        assert isinstance(saving.exception(10), OSError)  # a pipe can't be written to the disk
+    os.close(reader)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from tfserve import config
+from tfserve.errors import Invalid
+from tfserve.setting_sources import sources, with_sources
 from tfserve.web.pages.variable_rows import variable_rows
 
 
@@ -73,9 +75,31 @@ def test_a_long_value_is_cut_off() -> None:
 def test_the_sources_of_settings_are_passed_on() -> None:
     given = {"TFSERVE_MAX_QUEUE": "7", "TFSERVE_KEEP_DAYS": "30"}
     settings = config.load({"port": 9000}, given)
-    passed = config.with_sources(settings, given)
-    assert config.sources(passed) == {"max_queue": "environment", "port": "command line"}
-    assert config.sources({}) == {}
+    passed = with_sources(settings, given)
+    assert sources(passed) == {"max_queue": "environment", "port": "command line"}
+    assert sources({}) == {}
+
+
+@pytest.mark.parametrize("in_environment", ["9001", "no port"])
+def test_the_command_line_is_the_source_of_what_it_overrides(in_environment: str) -> None:
+    given = {"TFSERVE_PORT": in_environment}
+    assert sources(with_sources(config.load({"port": 9000}, given), given)) == {"port": "command line"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("PORT", "8_000", "TFSERVE_PORT must be int, got '8_000'"), ("PORT", "\u0661", "must be int"),
+        ("DRAIN_S", "nan", "TFSERVE_DRAIN_S must be float, got 'nan'"), ("DRAIN_S", "1_0", "must be float"),
+        ("DRAIN_S", "inf", "must be float"),
+    ],
+)  # fmt: skip
+def test_a_setting_is_a_number_as_people_write_it(name: str, value: str, words: str) -> None:
+    with pytest.raises(Invalid, match=words):
+        config.load({}, {f"TFSERVE_{name}": value})
+    assert config.load({}, {"TFSERVE_DRAIN_S": " 1.5 ", "TFSERVE_PORT": "8001"}).drain_s == 1.5
+    with pytest.raises(Invalid, match="drain_s must be a finite number, got nan"):
+        config.load({"drain_s": float("nan")}, {})
 
 
 @pytest.fixture
@@ -100,6 +124,25 @@ def test_settings_are_shown_without_passwords() -> None:
     assert "secret" not in str(list(shown.values()))
     assert (shown["max_body_bytes"].value, shown["drain_s"].value) == ("1.0 GiB", "10 s")
     assert (shown["database_url"].source, shown["port"].source) == ("environment", "")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://u:secret@secret@h/db", "postgresql://…@h/db"),
+        ("postgresql://u:secret/secret@h/db", "postgresql://…@h/db"),
+        ("postgresql://h/db?user=u&password=secret&x=1", "postgresql://h/db?user=u&password=…&x=1"),
+        ("postgresql://h/db?sslPassword=secret", "postgresql://h/db?sslPassword=…"),
+        ("postgresql://u:secret@h/db?password=secret@", "postgresql://…@"),
+        ("postgresql://h/db", "postgresql://h/db"),
+    ],
+)
+@pytest.mark.usefixtures("django_settings")
+def test_no_part_of_a_password_is_shown(url: str, shown: str) -> None:
+    from tfserve.web.pages.settings_page import rows
+
+    found = {row.name: row.value for row in rows(config.Settings(database_url=url), {})}
+    assert found["database_url"] == shown
 
 
 @pytest.mark.usefixtures("django_settings")

@@ -49,6 +49,12 @@ def test_it_is_kept_as_long_as_it_is_usable(tmp_path: Path) -> None:
     assert content(settings(tmp_path)) not in (kept, with_name)
 
 
+@pytest.mark.parametrize("name", ["2001:db8:0::1", "[2001:DB8:0:0::1]", "fe80::1%eth0", "::ffff:10.0.0.1"])
+def test_it_is_kept_for_an_address_in_any_notation(tmp_path: Path, name: str) -> None:
+    made = content(settings(tmp_path, allowed_hosts=name))
+    assert content(settings(tmp_path, allowed_hosts=name)) == made
+
+
 def test_only_this_user_may_read_the_key(tmp_path: Path) -> None:
     made = settings(tmp_path)
     assert Path(made.tls_key).stat().st_mode & 0o077 == 0

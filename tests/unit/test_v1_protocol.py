@@ -71,7 +71,7 @@ def test_headers_say_how_urgent_it_is_and_how_long_the_client_waits(headers: Any
     assert read_priority_headers(dict(headers)) == wishes
 
 
-@pytest.mark.parametrize("value", [b"", b"soon", b"0", b"-1", b"nan", b"inf"])
+@pytest.mark.parametrize("value", [b"", b"soon", b"0", b"-1", b"nan", b"inf", b"1_0", "\u0661".encode()])
 def test_a_timeout_must_be_a_number_of_seconds(value: bytes) -> None:
     with pytest.raises(Invalid, match="Request-Timeout"):
         read_priority_headers({b"request-timeout": value})

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from tfserve import written_numbers
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 NAMES = ("cpu", "gpu", "memory", "node")
@@ -26,10 +28,9 @@ def _resources(_: click.Context, __: click.Parameter, given: Sequence[str]) -> d
 
 
 def _number(name: str, value: str) -> float:
-    try:
-        return float(value)
-    except ValueError:
-        raise click.BadParameter(f"expected a number for {name}, got {value!r}") from None
+    if (number := written_numbers.finite(value)) is None:
+        raise click.BadParameter(f"expected a number for {name}, got {value!r}")
+    return number
 
 
 RESOURCES = click.option(

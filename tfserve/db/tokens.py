@@ -22,6 +22,10 @@ class TokenExists(Conflict):
     """There is already a token {name!r}. Choose another name, rotate it for a new secret, or revoke it first."""
 
 
+class TokenExpired(Conflict):
+    """Token {name!r} has expired, so a new secret would not be accepted. Create it again with the same name."""
+
+
 class NoSuchToken(NotFound):
     """Token {name!r} not found{hint}: it never existed, or was revoked. GET /tokens/ lists the tokens."""
 
@@ -47,8 +51,10 @@ def create(request: CreateToken) -> NewToken:
 
 
 def rotate(name: str, grace_s: float) -> NewToken:
-    """Gives a token a new secret. The old one is accepted for the grace period. Raises `NoSuchToken`."""
+    """Gives a token a new secret. The old one is valid for the grace period. Raises `NoSuchToken`, `TokenExpired`."""
     token = _find(name)
+    if _state(token) == "expired":
+        raise TokenExpired(name=name)
     secret = secrets.new_secret()
     token.previous_digest, token.digest = token.digest, _hex(secret)
     token.previous_until = timezone.now() + timedelta(seconds=grace_s)

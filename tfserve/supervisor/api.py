@@ -208,7 +208,12 @@ class Api:
     async def _create_workspace(self, request: CreateWorkspace) -> str:
         self._refuse_when_stopping()
         self._machines.check(Demand(resources=request.resources))
-        return await self._workspaces.create(request.name, request.type, request.limits, request.resources)
+        try:
+            return await self._workspaces.create(request.name, request.type, request.limits, request.resources)
+        finally:
+            # Meanwhile the server could not create a declared workspace of this name.
+            if request.name is not None and self._declared.is_declared(request.name):
+                self._declared.wake()
 
     @handles(DestroyWorkspace)
     async def _destroy_workspace(self, request: DestroyWorkspace) -> bool:

@@ -24,10 +24,11 @@ import uvloop
 from tfserve import __version__, linux
 from tfserve.backups import refuse_interrupted_restore
 from tfserve.certificates import files_of, server_context
-from tfserve.config import Settings, to_environment, with_sources
+from tfserve.config import Settings, to_environment
 from tfserve.db import folder_database
 from tfserve.errors import Forbidden, Overloaded, TFserveError, Unsupported
 from tfserve.ipc.messages import GetAccessRules, GetModels
+from tfserve.setting_sources import with_sources
 from tfserve.supervisor.lock import DataFolderLock
 from tfserve.supervisor.private_files import UMASK, make_private
 from tfserve.supervisor.processes.child import OWNER, Child, Exit, Role, kill_leftovers, owner_of

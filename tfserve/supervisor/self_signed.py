@@ -57,7 +57,15 @@ def _configured_names(settings: Settings) -> set[str]:
     """The names and addresses by which clients reach the server, as far as the settings have them."""
     allowed = {name.strip().strip("[]").lower() for name in settings.allowed_hosts.split(",")}
     names = {*LOOPBACK, settings.host.lower(), *allowed} - {"", "*", *ANY_ADDRESS}
-    return {name for name in names if name.isascii() and len(name) < 254}
+    return {_canonical(name) for name in names if name.isascii() and len(name) < 254}
+
+
+def _canonical(name: str) -> str:
+    """An address as certificates have it: in one notation, and without the interface (`fe80::1%eth0`)."""
+    try:
+        return str(ip_address(name.partition("%")[0]))
+    except ValueError:
+        return name
 
 
 def _machine_names() -> set[str]:

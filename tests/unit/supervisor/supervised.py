@@ -166,6 +166,7 @@ class Supervised:
         self.journal.give_up_after(self.settings.drain_s)
         self.api.stopping = True
         self.changed.fire()
+        await self.declared.close()
         await asyncio.gather(self.workspaces.close(), self.trainings.close())
         for web in self.webs:
             web.connection.close()

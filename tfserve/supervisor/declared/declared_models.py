@@ -62,6 +62,7 @@ class DeclaredModels:
         self._run_job = run_job
         self._reconcilers: dict[str, Reconciler] = {}
         self._tasks = BackgroundTasks()
+        self._creating = asyncio.Lock()
         self._workspace_problems: dict[str, str] = {}
         self._failed_ids: dict[tuple[str, int], int] = {}
         self._new_ids = itertools.count(-1, -1)
@@ -115,7 +116,8 @@ class DeclaredModels:
             reconciler.wake()
 
     def is_declared(self, workspace: str) -> bool:
-        return model_of(workspace) in self._sources.models
+        """Whether the server creates this workspace by itself."""
+        return model_of(workspace) in self._sources.models or workspace in self._sources.workspaces
 
     def refuse_change(self, workspace: str) -> None:
         """Raises `ManagedElsewhere` if clients may not change what is deployed in a workspace."""
@@ -140,7 +142,7 @@ class DeclaredModels:
 
     def _apply(self) -> None:
         """Starts, changes and ends reconcilers."""
-        if self._sources.workspaces:
+        if self._sources.workspaces or self._workspace_problems:
             self._tasks.start(self._create_workspaces())
         declared = self._sources.models
         for name in sorted({*declared, *self._reconcilers, *self._left_over()}):
@@ -151,12 +153,12 @@ class DeclaredModels:
                 self._tasks.start(self._run(self._reconcilers[name]))
 
     async def _run(self, reconciler: Reconciler) -> None:
-        await reconciler.run()
+        try:
+            await reconciler.run()
+        finally:  # in the step in which it ends: if the model is declared again, it needs another reconciler
+            del self._reconcilers[reconciler.name]
         await self._report_failed(reconciler.name, {})
-        del self._reconcilers[reconciler.name]
         self._changed.fire()
-        if reconciler.name in self._sources.models:  # declared again in the same moment
-            self._apply()
 
     def _left_over(self) -> set[str]:
         """The models that were declared before."""
@@ -168,19 +170,20 @@ class DeclaredModels:
         return found
 
     async def _create_workspaces(self) -> None:
-        self._workspace_problems = {}
-        existing = {workspace.name: workspace for workspace in self._workspaces}
-        for name, declared in self._sources.workspaces.items():
-            if name not in existing:
-                try:
-                    await self.create(name, name)
-                except TFserveError as error:
-                    self._workspace_problems[name] = error.message
-            elif existing[name].type != TYPES[declared.type]:
-                self._workspace_problems[name] = (
-                    f"the workspace exists with another type than {declared.type!r}, which can't be changed. Destroy"
+        declared, problems = self._sources.workspaces, {}
+        for name, each in declared.items():
+            try:
+                workspace = await self.create(name, name)
+            except TFserveError as error:
+                problems[name] = error.message
+                continue
+            if workspace.type != TYPES[each.type]:
+                problems[name] = (
+                    f"the workspace exists with another type than {each.type!r}, which can't be changed. Destroy"
                     " it first, or declare the other type"
                 )
+        if declared is self._sources.workspaces:  # otherwise a later task knows better
+            self._workspace_problems = problems
         self._changed.fire()
 
     # --- the host of the reconcilers
@@ -188,9 +191,14 @@ class DeclaredModels:
     def workspaces_of(self, model: str) -> dict[str, Workspace]:
         return {each.name: each for each in self._workspaces if model_of(each.name) == model}
 
-    async def create(self, workspace: str, model: str) -> None:
-        declared = self._sources.workspaces.get(model)
-        await self._workspaces.create(workspace, TYPES[declared.type] if declared else Row.Type.PROCESS)
+    async def create(self, workspace: str, model: str) -> Workspace:
+        """Creates a workspace unless it exists: the models file may declare it for itself and for a model."""
+        async with self._creating:
+            if (found := self.workspaces_of(model).get(workspace)) is not None:
+                return found
+            declared = self._sources.workspaces.get(model)
+            await self._workspaces.create(workspace, TYPES[declared.type] if declared else Row.Type.PROCESS)
+            return self._workspaces.get(workspace)
 
     async def destroy(self, workspace: str) -> None:
         await self._workspaces.destroy(workspace)
@@ -223,15 +231,22 @@ class DeclaredModels:
     # --- events
 
     def watch(self, model: str | None, folders: set[Path]) -> None:
-        if self._folders.get(model, set()) != folders:
-            self._folders[model] = folders
-            if self._events is None:
-                try:
-                    self._events = FileEvents(self._on_events)
-                except OSError as error:
-                    self._watch_problem = f"changes of files are not noticed: {error.strerror}"
-                    return
+        """Watches these folders for a model, also if their names are the former ones: they may have been replaced."""
+        is_changed = self._folders.get(model, set()) != folders
+        self._folders[model] = folders
+        if self._events is None:
+            if not folders:
+                return
+            try:
+                self._events = FileEvents(self._on_events)
+            except OSError as error:
+                self._watch_problem = f"changes of files are not noticed: {error.strerror}"
+                return
+            self._watch_problem, is_changed = "", True
+        if is_changed:
             self._events.watch(set().union(*self._folders.values()))
+        else:
+            self._events.renew(folders)
 
     async def _watch_file(self) -> None:
         if (path := self._sources.path) is not None:

@@ -54,12 +54,16 @@ class FileEvents:
         for folder in chosen:
             self._add(folder)
 
+    def renew(self, folders: Iterable[Path]) -> None:
+        """Watches some of the folders again, at whose paths there may be others by now."""
+        for folder in folders:
+            self._add(folder)
+
     def close(self) -> None:
         asyncio.get_running_loop().remove_reader(self._file)
         os.close(self._file)
 
     def _add(self, folder: Path) -> None:
-        """Again for a known path, which may be another folder by now."""
         number = self._libc.inotify_add_watch(self._file, os.fsencode(folder), MASK)
         if number < 0:
             if ctypes.get_errno() == errno.ENOSPC:

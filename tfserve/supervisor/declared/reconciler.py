@@ -185,9 +185,7 @@ class Reconciler:
         self._host.watch(self.name, folders)
 
     async def _make_true(self, target: ServedVersion, declared: DeclaredModel) -> None:
-        if target.workspace not in self._workspaces:
-            await self._host.create(target.workspace, self.name)
-        workspace = self._workspaces[target.workspace]
+        workspace = await self._host.create(target.workspace, self.name)
         active = workspace.model.replica_set.active
         if active is not None and active in self._serving() and _is(active, target, declared):
             await self._keep(workspace, active, declared)

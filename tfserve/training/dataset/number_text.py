@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Collection, Sequence
 
 _WITH_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
 _DECIMAL = re.compile(r"[+-]?(0,\d+|\d+,(\d\d?|\d{4,}))([eE][+-]?\d+)?")
 """A comma after which there are not exactly three digits, or with only a 0 before it, separates no thousands."""
-
-
-def finite(text: str) -> float | None:
-    """The number; None for an infinite one and for other text."""
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
 
 
 def with_points(rows: Sequence[Sequence[str]], columns: Collection[int] | None = None) -> Sequence[Sequence[str]]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from tfserve import written_numbers
 from tfserve.errors import Invalid, nearest
 from tfserve.tensors.dtypes import DTYPES
 from tfserve.tensors.specs import Signature, TensorSpec
 
+MIN_INT, MAX_INT = -(2**63), 2**64 - 1
+"""What any integer type holds. Other numbers can't be written as JSON either."""
 TRUE, FALSE = ("true", "1", "yes"), ("false", "0", "no")
 
 
@@ -104,7 +106,7 @@ def _value(cell: str, dtype: str, column: str) -> Any:
         return cell
     try:
         return _number(cell, DTYPES[dtype].kind if dtype in DTYPES else "float")
-    except (ValueError, OverflowError):
+    except ValueError:
         given = repr(cell[:40]) if cell else "an empty cell"
         raise Invalid(f"Column {column!r} must be {dtype}, got {given}.") from None
 
@@ -115,9 +117,7 @@ def _number(cell: str, kind: str) -> bool | int | float:
         if cell.lower() in TRUE or cell.lower() in FALSE:
             return cell.lower() in TRUE
         raise ValueError
-    if kind == "int":
-        return int(cell)
-    number = float(cell)
-    if not math.isfinite(number):
+    number = written_numbers.integer(cell) if kind == "int" else written_numbers.finite(cell)
+    if number is None or (kind == "int" and not MIN_INT <= number <= MAX_INT):
         raise ValueError
     return number

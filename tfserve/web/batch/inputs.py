@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
 import hashlib
 import json
 from collections.abc import Iterator
@@ -13,11 +12,11 @@ from typing import IO, NamedTuple, Protocol
 import msgspec
 import orjson
 
-from tfserve.batch_formats import delimiter_of, image_files
+from tfserve.batch_formats import MAX_ROW as MAX_ROW_BYTES
+from tfserve.batch_formats import csv_records, image_files
 from tfserve.errors import Conflict, Invalid, NotFound
 from tfserve.web.batch.csv_columns import Columns
 
-MAX_ROW_BYTES = 64 * 1024 * 1024
 BOM = b"\xef\xbb\xbf"
 
 
@@ -93,13 +92,9 @@ class CsvLines:
                 yield InputRow(index, problem=error.message)
 
     def _records(self) -> Iterator[list[str]]:
-        with self._path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-            reader = csv.reader(file, delimiter=delimiter_of(self._path))
-            try:
-                next(reader, None)  # the header
-                yield from (cells for cells in reader if cells)
-            except csv.Error as error:
-                raise Invalid(f"Line {reader.line_num} of the input can't be read as CSV: {error}") from error
+        records = csv_records(self._path)
+        next(records, None)  # the header
+        return (cells for cells in records if cells)
 
 
 class Images:

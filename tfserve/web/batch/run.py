@@ -83,12 +83,20 @@ class BatchRun:
         self._in_order = model.info.is_stateful
         source, writer = await asyncio.to_thread(self._open, model)
         self._saved = await asyncio.to_thread(self._begin, source)
-        output = await asyncio.to_thread(
-            OutputFile, self._folder / output_name(self._job.output), self._saved.output_bytes, writer.header()
-        )
-        if self._in_order:
-            await asyncio.to_thread(mark, self._folder)
-        self._report()
+        output = OutputFile(self._folder / output_name(self._job.output), self._saved.output_bytes, writer.header())
+        try:
+            await asyncio.to_thread(output.open)
+            if self._in_order:
+                await asyncio.to_thread(mark, self._folder)
+            self._report()
+            await self._compute_all(source, output, writer)
+        finally:
+            await asyncio.to_thread(output.close)
+        saved = self._saved
+        result = {"rows": saved.rows, "errors": saved.errors, "output_bytes": saved.output_bytes}
+        return Outcome(state=JobState.SUCCEEDED, result=msgspec.json.encode(result))
+
+    async def _compute_all(self, source: RowSource, output: OutputFile, writer: Writer) -> None:
         counting = asyncio.ensure_future(asyncio.to_thread(source.count))
         try:
             async with aclosing(self._computed(source.rows(self._saved.rows))) as groups:
@@ -101,10 +109,6 @@ class BatchRun:
             await self._checkpoint(output, await counting)
         finally:
             counting.cancel()
-            await asyncio.to_thread(output.close)
-        saved = self._saved
-        result = {"rows": saved.rows, "errors": saved.errors, "output_bytes": saved.output_bytes}
-        return Outcome(state=JobState.SUCCEEDED, result=msgspec.json.encode(result))
 
     async def _require_safe_to_continue(self) -> None:
         """Raises `PossiblyComputed` if a stateful model may have computed rows that do not count."""

@@ -6,10 +6,10 @@ Request-Timeout: 0.5 seconds after which the client no longer waits
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 
+from tfserve import written_numbers
 from tfserve.errors import Invalid
 from tfserve.ipc.predictions import DEFAULT_URGENCY
 
@@ -31,11 +31,8 @@ def _urgency(value: bytes) -> int:
 
 
 def _seconds(value: bytes) -> float:
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds < math.inf:
+    seconds = written_numbers.finite(value.decode("latin-1"))
+    if seconds is None or seconds <= 0:
         text = value.decode("latin-1")[:50]
         raise Invalid(f"The header Request-Timeout must be in seconds, such as 0.5 or 30; got {text!r}.")
     return seconds

@@ -15,11 +15,14 @@ from django.views.decorators.http import require_POST, require_safe
 from tfserve import config
 from tfserve.config import Settings
 from tfserve.ipc.messages import CreatePasswordLink
+from tfserve.setting_sources import sources
 from tfserve.web.pages.rendering import page, supervisor_of
 from tfserve.web.pages.templatetags.units import size
 
-CREDENTIALS = re.compile(r"(?<=//)[^/@\s]*@")
-"""User name and password in a URL."""
+CREDENTIALS = re.compile(r"(?<=//)\S*@")
+"""User name and password in a URL, whose password may have an @."""
+PASSWORD = re.compile(r"(?<=[?&])((?:ssl)?password=)[^&\s]*", re.IGNORECASE)
+"""A password among the options of a PostgreSQL URL."""
 GROUPS = {
     "Connections": ("host", "port", "training_port", "v1_port", "grpc_port", "web_processes", "allowed_hosts",
                     "allowed_origins", "trusted_proxies", "callback_url", "auth", "allow_unauthenticated"),
@@ -46,7 +49,7 @@ class SettingRow(NamedTuple):
 async def configuration(request: ASGIRequest) -> HttpResponse:
     """Every setting with its present value. Passwords are left out."""
     groups: dict[str, list[SettingRow]] = {heading: [] for heading in (CHANGED, *GROUPS, OTHERS)}
-    for row in rows(config.load(), config.sources()):
+    for row in rows(config.load(), sources()):
         groups[CHANGED if row.source else _group(row.name)].append(row)
     return await page(request, "pages/settings/configuration.html", {"groups": groups, "section": "settings"})
 
@@ -78,7 +81,7 @@ def _shown(name: str, value: Any) -> str:
         return size(value)
     if isinstance(value, float) and name.endswith("_s"):
         return f"{value:g} s"
-    return CREDENTIALS.sub("…@", str(value))
+    return PASSWORD.sub(r"\1…", CREDENTIALS.sub("…@", str(value)))
 
 
 def _group(name: str) -> str:

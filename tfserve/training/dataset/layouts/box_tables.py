@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from tfserve import written_numbers
 from tfserve.training.dataset import number_text
 from tfserve.training.dataset.box_files import Annotations, Marked, RawBox, Sides, size_of
 from tfserve.training.dataset.layouts import class_codes, json_boxes, json_records, table_text, tables
@@ -150,7 +151,7 @@ class _Table:
         return self._index.numbered(name) if file is None and self._by_number else file
 
     def _size(self, row: Sequence[str]) -> tuple[int, int] | None:
-        width, height = (number_text.finite(_cell(row, column)) for column in self._columns.size)
+        width, height = (written_numbers.finite(_cell(row, column)) for column in self._columns.size)
         return size_of(width, height)
 
     def _part(self, row: Sequence[str], file: Path) -> str:
@@ -179,7 +180,7 @@ def _has_unnamed_boxes(cells: Sequence[Sequence[str]], index: ImageIndex, path: 
     """Whether a table without a header names images next to at least four numbers."""
     header = [cell.strip() for cell in cells[0]]
     file, has_header = tables.file_column(header, [list(row) for row in cells], index, path.parent)
-    return file >= 0 and not has_header and sum(number_text.finite(cell) is not None for cell in header) >= 4
+    return file >= 0 and not has_header and sum(written_numbers.finite(cell) is not None for cell in header) >= 4
 
 
 def _named_columns(header: Sequence[str], file: int) -> _Columns | None:
@@ -232,7 +233,7 @@ def _filled(row: Sequence[str]) -> int:
 
 def _may_be_class(cell: str) -> bool:
     """Not if it is a fraction, such as a score."""
-    return bool(cell) and (number_text.finite(cell) is None or cell.isdigit())
+    return bool(cell) and (written_numbers.finite(cell) is None or cell.isdigit())
 
 
 def _are_shares(boxes: Sequence[Sides]) -> bool:
@@ -263,7 +264,7 @@ def _cell(row: Sequence[str], column: int) -> str:
 def _numbers(given: Sequence[str]) -> Sides | None:
     """Four finite numbers, from as many cells or from one such as `[1, 2, 3, 4]`."""
     texts = re.split(r"[\s,;]+", given[0].strip("[](){} ")) if len(given) == 1 else given
-    numbers = [number for text in texts if (number := number_text.finite(text)) is not None]
+    numbers = [number for text in texts if (number := written_numbers.finite(text)) is not None]
     if len(numbers) != 4 or len(texts) != 4:
         return None
     return numbers[0], numbers[1], numbers[2], numbers[3]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from tfserve import written_numbers
 from tfserve.training.dataset import number_text, text_reading
 from tfserve.training.dataset.box_files import Annotations, Marked, RawBox, size_of
 from tfserve.training.dataset.layouts.image_index import ImageIndex
@@ -39,7 +40,9 @@ def read(search: Search, images: Sequence[Path], index: ImageIndex) -> Annotatio
             found.add_wrong("XML files of an image that already has one", search.name(file))
         else:
             part = part_of_path(image.relative_to(search.root)) or parts.get(file.stem, "")
-            size = size_of(*(number_text.finite(root.findtext(f"size/{side}") or "") for side in ("width", "height")))
+            size = size_of(
+                *(written_numbers.finite(root.findtext(f"size/{side}") or "") for side in ("width", "height"))
+            )
             marked[image] = Marked(image, size=size, part=part)
             _add_boxes(root, search.name(file), marked[image], found)
     if not marked and not found.missing and not found.wrong:
@@ -77,7 +80,7 @@ def _add_boxes(root: Any, name: str, marked: Marked, found: Annotations) -> None
         where = f"{name}, object {number}"
         label = same_form((entry.findtext("name") or "").strip())
         texts = number_text.with_points([[entry.findtext(f"bndbox/{side}") or "" for side in SIDES]])[0]
-        sides = [number_text.finite(text) for text in texts]
+        sides = [written_numbers.finite(text) for text in texts]
         if not label:
             found.add_wrong("objects without a name", where)
         elif any(side is None for side in sides):

@@ -6,10 +6,10 @@ A line is `class x y width height` (centre and size as fractions of the image), 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from tfserve import written_numbers
 from tfserve.training.dataset import number_text, text_reading
 from tfserve.training.dataset.box_files import Annotations, Marked, RawBox, around
 from tfserve.training.dataset.labels import MAX_DIGITS
@@ -124,11 +124,9 @@ class _Reader:
 
 def _box(line: str, keypoints: int) -> tuple[int, tuple[float, float, float, float], bool] | str:
     """Class, sides, and whether there was a confidence; or what is wrong with the line."""
-    try:
-        values = [float(word) for word in number_text.with_points([line.split()])[0]]
-    except ValueError:
-        return WRONG_LINE
-    if len(values) <= CORNERS or not all(map(math.isfinite, values)) or not is_class(values[0]):
+    words = number_text.with_points([line.split()])[0]
+    values = [number for word in words if (number := written_numbers.finite(word)) is not None]
+    if len(values) < len(words) or len(values) <= CORNERS or not is_class(values[0]):
         return WRONG_LINE
     if values[0] < 0:
         return "lines with a negative class number"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tfserve import written_numbers
 from tfserve.training.dataset import number_text, text_reading
 from tfserve.training.dataset.layouts import upright, yolo_boxes, yolo_names
 from tfserve.training.dataset.layouts.image_index import ImageIndex
@@ -106,12 +106,10 @@ def _in_pixels(points: list[tuple[float, float]], annotated: Annotated) -> list[
 
 def _numbers(line: str) -> list[float] | None:
     """Of a box, with a confidence or not, or of an outline; None for others."""
-    try:
-        numbers = [float(word) for word in number_text.with_points([line.split()])[0]]
-    except ValueError:
-        return None
+    words = number_text.with_points([line.split()])[0]
+    numbers = [number for word in words if (number := written_numbers.finite(word)) is not None]
     count = len(numbers) - 1
     is_usual = count in (_BOX, _BOX + 1) or (count >= _TRIANGLE and count % 2 == 0)
-    if not is_usual or not all(map(math.isfinite, numbers)) or not yolo_boxes.is_class(numbers[0]) or numbers[0] < 0:
+    if len(numbers) < len(words) or not is_usual or not yolo_boxes.is_class(numbers[0]) or numbers[0] < 0:
         return None
     return numbers if max(map(abs, numbers[1:])) <= 2 else None

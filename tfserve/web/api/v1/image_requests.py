@@ -22,6 +22,7 @@ from urllib.parse import parse_qs
 import numpy as np
 import orjson
 
+from tfserve import written_numbers
 from tfserve.errors import Invalid
 from tfserve.tensors.casting import decode_b64
 from tfserve.tensors.specs import Array
@@ -181,17 +182,14 @@ def _decoded(number: int, text: str) -> bytes:
 
 def _min_score(head: RequestContext, default: float) -> float:
     given = parse_qs(head.query.decode("latin-1")).get("min_score", [str(default)])[-1]
-    try:
-        value = float(given)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
+    value = written_numbers.finite(given)
+    if value is None or not 0 <= value <= 1:
         raise Invalid(f"min_score must be a number from 0 to 1, got {given[:20]!r}.")
     return value
 
 
 def _top(head: RequestContext, default: int = TOP) -> int:
     given = parse_qs(head.query.decode("latin-1")).get("top", [str(default)])[-1]
-    if not (given.isascii() and given.isdigit() and 1 <= int(given) <= MAX_TOP):
+    if not (given.isascii() and given.isdigit() and len(given) < 20 and 1 <= int(given) <= MAX_TOP):
         raise Invalid(f"top must be an integer from 1 to {MAX_TOP}, got {given[:20]!r}.")
     return int(given)

@@ -10,6 +10,7 @@ from pathlib import PurePath
 
 import msgspec
 
+from tfserve import written_numbers
 from tfserve.access.principals import PRINCIPAL
 from tfserve.db import reads
 from tfserve.db.models import Deployment
@@ -159,11 +160,9 @@ def _idle_after(parameters: Parameters) -> float | msgspec.UnsetType:
     seconds = (parameters or {}).get("idle_after")
     if seconds is None:
         return msgspec.UNSET
-    try:
-        found = -1.0 if isinstance(seconds, bool) else float(seconds)  # gRPC has no numbers with fractions, but text
-    except (TypeError, ValueError):
-        found = -1.0
-    if not 0 <= found <= MAX_IDLE_S:
+    is_written = isinstance(seconds, int | float | str) and not isinstance(seconds, bool)
+    found = written_numbers.finite(str(seconds)) if is_written else None  # gRPC has no numbers with fractions, but text
+    if found is None or not 0 <= found <= MAX_IDLE_S:
         raise Invalid(f"the parameter 'idle_after' must be seconds, or 0 for never; got {str(seconds)[:80]!r}")
     return found
 

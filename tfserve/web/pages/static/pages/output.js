@@ -61,7 +61,8 @@ export async function follow(element) {
       source.addEventListener("output", (event) => {
         const { text } = JSON.parse(event.data);
         offset = Number(event.lastEventId);
-        terminal.print(isFirst ? `…${text.slice(text.indexOf("\n"))}` : text); // the output begins in the middle of a line
+        // The output begins in the middle of a line, which is left out if it ends here.
+        terminal.print(isFirst ? `…${text.slice(Math.max(0, text.indexOf("\n")))}` : text);
         isFirst = false;
       });
       source.addEventListener("end", resolve);
