@@ -12,15 +12,7 @@ from typing import Any, TypeVar
 from tfserve import __version__
 from tfserve.config import Settings
 from tfserve.db import writes
-from tfserve.errors import (
-    Overloaded,
-    QueueFull,
-    Stopping,
-    TFserveError,
-    Unavailable,
-    Unsupported,
-    WorkspaceGivenUp,
-)
+from tfserve.errors import Overloaded, QueueFull, Stopping, TFserveError, Unavailable, Unsupported, WorkspaceGivenUp
 from tfserve.ipc.messages import (
     CancelJob,
     CancelTask,
