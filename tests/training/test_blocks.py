@@ -247,7 +247,11 @@ def test_checkpoints_of_another_training_are_not_taken_and_old_ones_go(keras: An
     fitted(keras, line(keras), Checkpoints(tmp_path, "f", 6), inputs)
     assert len(list(tmp_path.glob("checkpoint-*.npz"))) == 2
     assert Checkpoints(tmp_path, "f", 6).restore(line(keras)).epoch == 6
-    assert Checkpoints(tmp_path, "other", 6).restore(line(keras)).epoch == 0
+    other = Checkpoints(tmp_path, "other", 3)
+    state = fitted(keras, line(keras), other, inputs)
+    assert state.epoch == 3
+    other.restore_best(line(keras), state)
+    assert other.restore(line(keras)).epoch == 3, "older checkpoints with higher epochs are gone"
 
 
 def test_masks_move_together_with_their_images() -> None:

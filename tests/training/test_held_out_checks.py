@@ -166,6 +166,12 @@ def test_copies_of_an_image_with_boxes_stay_on_one_side(tmp_path: Path) -> None:
     assert {each.group for each in alone.images} == {""}
 
 
+def test_tiles_of_a_large_picture_are_not_sizes_of_one_image(tmp_path: Path) -> None:
+    tiles = [f"tile_{1000 + 256 * (n % 4)}x{1000 + 256 * (n // 4)}.png" for n in range(8)]
+    found = good(renamed(box_project(tmp_path / "p", count=8), tiles), "detection")
+    assert {each.group for each in found.images} == {""}
+
+
 def test_boxes_of_one_scene_are_a_problem_and_a_class_of_one_group_is_a_remark(tmp_path: Path) -> None:
     project = box_project(tmp_path / "p", count=8)
     (problem,) = examined(project, "detection", groups="(images)/").problems

@@ -142,6 +142,45 @@ def test_connections_on_which_nothing_arrives_are_given_up() -> None:
     assert len(connections) == 3
 
 
+def test_a_complete_upload_is_tried_again_although_nothing_is_left_to_send(tmp_path: Path) -> None:
+    file = tmp_path / "a.bin"
+    file.write_bytes(b"0123")
+    pieces = []
+
+    def respond(request: BaseHTTPRequestHandler, piece: bytes) -> None:
+        if request.command == "PATCH":
+            pieces.append(piece)
+        state = "complete" if len(pieces) > 1 else "receiving"
+        info = {"id": "1", "state": state, "offset": 4 if pieces else 0, "size": 4, "path": "upload:1"}
+        is_refused = request.command == "PATCH" and len(pieces) == 1
+        found = {"error": "unpacking ended"} if is_refused else {"request_result": True, "result": info}
+        body = json.dumps(found).encode()
+        begin(request, 503 if is_refused else 200, Content_Length=str(len(body)))
+        request.wfile.write(body)
+
+    with serving(respond) as url, Client(url, retries=AT_ONCE) as client:
+        assert client.upload(file) == "upload:1"
+    assert pieces == [b"0123", b""]
+
+
+@pytest.mark.parametrize("name", ["a" * 250, "link", "."])
+def test_a_download_keeps_links_and_takes_long_names(tmp_path: Path, name: str) -> None:
+    def respond(request: BaseHTTPRequestHandler, _: bytes) -> None:
+        begin(request, Content_Length="3", ETag='"1"')
+        request.wfile.write(b"new")
+
+    (tmp_path / "elsewhere").write_bytes(b"old")
+    (tmp_path / "link").symlink_to("elsewhere")
+    with serving(respond) as url, Client(url, retries=AT_ONCE) as client:
+        if name == ".":
+            with pytest.raises(Invalid, match="is a folder"):
+                client.download_batch_output("1", tmp_path)
+            return
+        client.download_batch_output("1", tmp_path / name)
+    assert (tmp_path / name).read_bytes() == b"new"
+    assert (tmp_path / "link").is_symlink()
+
+
 def test_a_file_that_is_shortened_during_its_upload_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,7 +54,7 @@ def test_these_agree(given: Any, expected: Any, dtype: Any) -> None:
         ([2**53], [2**53 + 1], np.int64, "is not equal"),
         ([True], [False], np.bool_, "is not equal"),
         ([b"a"], [b"b"], object, "is not equal"),
-        ([[1e6, 0.5]], [[1e6, 0.51]], np.float32, "differs by up to 0.01"),
+        ([[1e6, 0.5]] * 8, [[1e6, 0.51]] * 8, np.float32, "differs by up to 0.01"),
         (
             [[5.0, -1e9, 7.0], [5.0, 2.0, -1e9]],
             [[5.5, -1e9, 7.0], [5.0, 2.0, -1e9]],
@@ -94,10 +94,33 @@ def test_with_fewer_bits_requested_larger_differences_are_taken_but_not_other_cl
 @pytest.mark.parametrize(("given", "expected"), [([1, 2, 3, 4], [4, 3, 2, 1]), ([b"a"], [b"b"])])
 def test_with_fewer_bits_class_numbers_and_text_must_be_equal_almost_everywhere(given: Any, expected: Any) -> None:
     kind = object if isinstance(given[0], bytes) else np.int64
-    assert "0.0% of the values of output 'y'" in difference(given, expected, kind, reduced=True).problem
+    assert "0.0% of the class numbers" in difference(given, expected, kind, reduced=True).problem
     many = np.arange(100)
     assert difference(np.where(many < 4, 7, many), many, np.int64, reduced=True).problem == ""
     assert "94.0%" in difference(np.where(many < 6, 7, many), many, np.int64, reduced=True).problem
+
+
+def test_with_fewer_bits_all_cases_count_and_saturated_values_belong_to_the_range() -> None:
+    found, equal = Difference(), np.arange(8)
+    for case in [equal] * 25 + [np.array([1])]:
+        compare(found, ["y"], [np.where(len(case) == 1, 2, case)], [case], reduced=True)
+    assert found.problem == ""
+    assert difference([[1, 0.0115, 0]], [[1, 0.0100, 0]], reduced=True).problem == ""
+    picture = np.full((1, 4, 4, 3), 100)
+    assert difference(picture + 1, picture, np.uint8, reduced=True).problem == ""
+    assert "a tenth" in difference(picture + 26, picture, np.uint8, reduced=True).problem
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_sums_in_another_order_are_rounded_whatever_their_size(rows: int) -> None:
+    random = np.random.default_rng(rows)
+    inputs = random.normal(size=(rows, 1024)).astype(np.float32) * 30
+    weights = random.normal(size=(1024, 4096)).astype(np.float32)
+    order = random.permutation(1024)
+    one, other = inputs @ weights, inputs[:, order] @ weights[order]
+    assert not np.array_equal(one, other)
+    assert is_rounded(one, other)
+    assert difference(one, other).problem == ""
 
 
 @pytest.mark.parametrize("masked", [-1e9, -3.4e38, -math.inf, math.nan])

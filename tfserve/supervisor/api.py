@@ -173,6 +173,7 @@ class Api:
                 await self._workspaces.destroy(None)
             except TFserveError:  # some workspaces still exist
                 self._workspaces.on = True
+                self._declared.wake()
                 raise
         self._declared.wake()
         self._changed.fire()

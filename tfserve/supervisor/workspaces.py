@@ -278,7 +278,7 @@ class Workspaces:
             with contextlib.suppress(TimedOut):  # a thread that is stuck continues without the workspace
                 await dispatcher.end_running(DESTROYED)
             await self._journal.change(partial(writes.destroy_workspace, workspace.id))
-        except BaseException:
+        except TFserveError:
             self._by_name[workspace.name] = workspace
             dispatcher.resume()
             if given_up_reason is not None:

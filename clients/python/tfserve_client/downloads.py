@@ -12,6 +12,9 @@ from tfserve_client.core import Core
 from tfserve_client.errors import Invalid
 from tfserve_client.flows import Chunk, Flow, Request, Work
 
+PART_NAME = 60
+"""Characters of a file's name in that of its temporary file: with 4 bytes each, they fit into any name."""
+
 
 def read_file(core: Core, address: str) -> Flow[bytes]:
     """The content of a file. Raises `Invalid` for a folder."""
@@ -31,7 +34,7 @@ def save_response(
     """Like `save_file`, for any response that `check` does not refuse."""
     response = yield from core._send(Request("GET", address, wait_s=None, idempotent=True, streamed=True))
     check(response)
-    temporary = target.with_name(f".{target.name}.part")
+    temporary = _temporary(target)
     file = yield Work(partial(temporary.open, "wb"))
     size = 0
     try:
@@ -40,11 +43,23 @@ def save_response(
             yield Work(partial(file.write, chunk))
     except BaseException:
         file.close()
-        temporary.unlink(missing_ok=True)
+        if temporary != target:
+            temporary.unlink(missing_ok=True)
         raise
     file.close()
-    yield Work(partial(temporary.replace, target))
+    if temporary != target:
+        yield Work(partial(temporary.replace, target.resolve()))
     return size
+
+
+def _temporary(target: Path) -> Path:
+    """Where a download is written until it is complete: next to the file, or directly to a device or a pipe."""
+    if target.is_dir():
+        raise Invalid(f"{target} is a folder. Give the path of the file to write.")
+    if target.exists() and not target.is_file():
+        return target
+    target = target.resolve()  # a link stays one
+    return target.with_name(f".{target.name[:PART_NAME]}.part")
 
 
 def _require_file(response: httpx.Response, address: str) -> None:

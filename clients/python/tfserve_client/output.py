@@ -19,6 +19,8 @@ EVENT_STREAM = {"Accept": "text/event-stream"}
 
 AFTER_ALL = 2**40
 """An offset after all output, for which nothing has to be sent."""
+MOST_PAUSES = 40
+"""The longest pause before a connection is opened again, as a multiple of the first one."""
 SILENCE_S = 60.0
 """Seconds without a byte after which the connection is lost: the server sends a sign of life every 15 s."""
 
@@ -61,7 +63,7 @@ def follow_output(core: Core, path: str, offset: int, timeout: float | None, use
     Raises `JobTimeout`, `Unreachable`, and the errors of the server.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
-    failures = 0
+    failures, cuts, progress = 0, 0, offset
     while True:
         is_alive = False  # whether anything has arrived on this connection
         try:
@@ -80,7 +82,8 @@ def follow_output(core: Core, path: str, offset: int, timeout: float | None, use
         failures = 0 if is_alive else failures + 1
         if failures > core._retries.attempts:
             raise cause
-        yield Pause(core._retries.first_s * max(1, failures))
+        cuts, progress = (1 if offset > progress else cuts + 1), offset
+        yield Pause(core._retries.first_s * min(cuts, MOST_PAUSES))
 
 
 def texts(piece: Piece) -> Stream[str]:

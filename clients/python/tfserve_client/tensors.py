@@ -164,8 +164,11 @@ def _require_kept(np: Any, name: str, given: Any, cast: Any, datatype: str | Non
     if cast.dtype.kind in "biu":
         is_kept = np.asarray(cast == given, bool)
     else:
+        is_finite = np.isfinite(cast if cast.dtype.kind == "f" else cast.astype("float32"))
+        if given.dtype.kind != "O" and is_finite.all():
+            return
         numbers = given.astype("float64") if given.dtype.kind == "O" else given
-        is_kept = np.isfinite(cast.astype("float64")) | ~np.isfinite(numbers)
+        is_kept = is_finite | ~np.isfinite(numbers)
         if given.dtype.kind == "O":
             is_kept &= np.asarray(given != None, bool)  # noqa: E711 (of each element)
     if not is_kept.all():

@@ -88,9 +88,9 @@ def _upload(
     sha256, size = yield Work(partial(_checksum, path))
     info = yield from _begin(core, _options(name, size, sha256, unpack), resume)
     failures = 0
-    while info["state"] == "receiving":
+    while info["state"] == "receiving":  # with all bytes, an empty piece makes the server try again to complete it
         piece = yield Work(partial(_read, path, info["offset"]))
-        if not piece:
+        if not piece and info["offset"] < size:
             raise Invalid(
                 f"{path} has only {info['offset']} of {size} bytes now: it was shortened during its upload. Upload it"
                 " again when no program changes it."

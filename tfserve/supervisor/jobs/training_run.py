@@ -86,6 +86,8 @@ class TrainingRun:
 
         `on_wait` is called with the reason when no machine has room.
         """
+        if self.job.ending is not None:  # while its start was recorded
+            raise EndedEarly
         self.taking = asyncio.get_running_loop().create_task(self._take(spare, on_wait))
         try:
             self.worker = await self.taking

@@ -279,8 +279,8 @@ class ModelRunner:
         with self._in(JobStage.WAITING):
             replica = (await replica_set.full_replica() if in_full else None) or await replica_set.replica()
         async with replica_set.computing_lock:
-            replica_set.computing = replica.worker
             with self._in(JobStage.COMPUTING):
+                replica_set.computing = replica.worker
                 response = await replica.worker.ask(Predict(requests=[job.request.json for job in jobs]))
         return response.predictions
 

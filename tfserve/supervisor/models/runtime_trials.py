@@ -130,13 +130,16 @@ class RuntimeTrials:
 
         The first measurements were far apart, so that other work on the machine may have met only some of them.
         """
+        failed: set[str] = set()
         for _ in range(MOST_ROUNDS):
             is_settled = True
-            for former in contenders(trials):
-                again = await self._try(replace(request, candidate=former.runtime, again=former))
-                if again.ok:
-                    trials[trials.index(former)] = again
-                    is_settled = is_settled and again.cost_s > SETTLED * former.cost_s
+            for former in [each for each in contenders(trials) if each.runtime not in failed]:
+                again = await self._try(replace(request, candidate=former.runtime, again=former, samples=[]))
+                if not again.ok:  # what was measured before counts
+                    failed.add(former.runtime)
+                    continue
+                trials[trials.index(former)] = again
+                is_settled = is_settled and again.cost_s > SETTLED * former.cost_s
             if is_settled:
                 return
 

@@ -61,7 +61,7 @@ def check_counts(found: Annotations, images: Sequence[ImageFile], labels: Sequen
     if crowded := [len(image.boxes) for image in images if len(image.boxes) > MAX_OBJECTS]:
         found.remarks.append(
             f"{len(crowded)} images have more than {MAX_OBJECTS} boxes (up to {max(crowded)}). Of each, only the"
-            f" {MAX_OBJECTS} largest are learnt from; where the others are, nothing is learnt. Cut these images into"
+            f" {MAX_OBJECTS} largest are learnt from; around the others, nothing is learnt. Cut these images into"
             " parts to learn from all boxes."
         )
     if empty := sum(not image.boxes for image in images):

@@ -61,7 +61,8 @@ def _report_unmeasured(search: Search, held_out: Sequence[ImageFile]) -> None:
     never = [label for label, count in sorted(images_with.items()) if count > 1 and label not in measured]
     if never:
         search.remarks.append(
-            f"These classes are never measured, because all of their images are one {GROUP}:"
+            "These classes are never measured, because none of their images may be held out (those of the part train,"
+            f" and those in a {GROUP} without which a class would have no image to learn from):"
             f" {_listed([search.display[label] for label in never])}. Add images that are independent of these."
         )
 

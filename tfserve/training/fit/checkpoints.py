@@ -45,14 +45,20 @@ class Checkpoints:
             file.unlink(missing_ok=True)
 
     def restore(self, model: Any) -> State:
-        """Loads the newest intact checkpoint into a compiled model, and returns its state, or a fresh one."""
+        """Loads the newest intact checkpoint into a compiled model, and returns its state, or a fresh one.
+
+        Checkpoints of another training are removed then: theirs may have higher epochs, and the newest ones are kept.
+        """
+        has_others = False
         for file in checkpoint_files.newest_first(self.folder):
             try:
                 return self._restore(file, model)
             except _OtherTraining:
-                continue
+                has_others = True
             except Exception as error:  # a damaged file can make numpy raise anything
                 self.damaged.append(f"{file.name} is damaged ({type(error).__name__})")
+        if has_others:
+            self.clear()
         return self.fresh()
 
     def restore_best(self, model: Any, state: State) -> None:

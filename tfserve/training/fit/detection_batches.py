@@ -34,7 +34,7 @@ class Boxes:
 
     def __init__(self, images: Sequence[ImageFile], size: tuple[int, int]) -> None:
         most = max(len(image.boxes) for image in images)
-        self.rows = int(np.clip(2 * most, MIN_ROWS, MAX_ROWS))
+        self.rows = int(np.clip(4 * most, MIN_ROWS, MAX_ROWS))
         self._values = [_without_surplus(_scaled(image, size), size) for image in images]
 
     def batch(self, indices: Array) -> Array:

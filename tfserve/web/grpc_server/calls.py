@@ -91,7 +91,7 @@ class GrpcCall(Stream):
     def limit(self) -> int:
         """The maximum size of a message."""
         most = self._edge.settings.max_body_bytes
-        return min(most, messages.PUBLIC_BYTES) if self._principal is ANONYMOUS else most
+        return min(most, messages.PUBLIC_BYTES) if self.method.answers.scope is None else most
 
     @property
     def timeout_s(self) -> float | None:

@@ -214,6 +214,8 @@ class Model:
             raise ModelQueueFull(limit=self._limit)
         if in_full and self.info.served is not None and not self._full_pool.alive:
             request = await self._wake_up(request, self._waking_full)
+            if request.caller is not None and request.caller.is_gone:
+                raise CallerGone
         # The model may be back with TensorFlow by now.
         line = (self._full_pool if in_full and self.info.served is not None else self._pool).least_busy()
         if line is None:

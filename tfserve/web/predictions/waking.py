@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from tfserve.errors import TFserveError, TimedOut, Unavailable
+from tfserve.errors import Internal, TFserveError, TimedOut, Unavailable
 from tfserve.ipc.connections import ConnectionLost
 from tfserve.web.predictions.request import CallerGone, PredictionRequest
 
@@ -80,13 +80,18 @@ class Waking:
     async def _ask(self) -> None:
         """The announcement comes with the reply, or is about to: only a failure is passed on."""
         this = asyncio.current_task()
-        error: TFserveError | None = None
+        error: TFserveError | None = Internal("The model could not be woken.")
         try:
             await self._wake()
+            error = None
         except TFserveError as refused:
             error = refused
         except ConnectionLost:
             error = Unavailable("The model can't be woken: the server is stopping.")
+        finally:
+            self._woken(this, error)
+
+    def _woken(self, this: asyncio.Task[Any] | None, error: TFserveError | None) -> None:
         if self._asking is this:
             self._asking = None
             if error is None and self._ends_with_reply:

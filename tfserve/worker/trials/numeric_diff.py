@@ -27,10 +27,14 @@ MAX_CLOSE_SHARE = 1e-3
 REDUCED_CLASSES, REDUCED_SPAN = 0.95, 0.1
 """At reduced precision: minimum share of equal classes, and maximum difference relative to an output's range."""
 
-SMALL = 100.0
-"""Values up to this size may have cancelled out to give any other one. Beyond it, a column's own size counts."""
+SMALL, ENOUGH_ROWS = 100.0, 8
+"""With this number of rows, what cancelled out in a column is at most this multiple of its size, or this size."""
 HUGE = 1e30
-"""Larger values count as infinite."""
+"""Values from which on they count as infinite."""
+MASKED, MASKED_IN_ROUNDED = 1e7, 1e4
+"""Equal values above this multiple of all that differ are masks: between two runtimes, and within one."""
+PIXEL_RANK, PIXEL_SPAN = 4, 25
+"""At reduced precision, images of whole numbers may differ by this."""
 
 
 class Difference(msgspec.Struct):
@@ -82,19 +86,28 @@ def compare(
     outputs = list(zip(names, given, expected, strict=True))
     problems = [(name, _compare(found, one, original, close.get(name))) for name, one, original in outputs]
     problem = next((f"output {name!r} {problem}" for name, problem in problems if problem), "")
-    if problem and reduced:
-        problem = _reduced_problem(found, outputs)
+    if reduced:
+        _count_exact(found, given, expected)
+        problem = problem and _reduced_problem(found, outputs)
     found.problem = found.problem or problem
+
+
+def _count_exact(found: Difference, given: Sequence[Array], expected: Sequence[Array]) -> None:
+    for one, original in zip(given, expected, strict=True):
+        if is_exact(original) and one.shape == original.shape and not _is_picture(original):
+            found.exact, found.same_exact = found.exact + original.size, found.same_exact + int((one == original).sum())
+
+
+def _is_picture(array: Array) -> bool:
+    return array.dtype == np.uint8 and array.ndim >= PIXEL_RANK
 
 
 def _reduced_problem(found: Difference, outputs: Sequence[tuple[str, Array, Array]]) -> str:
     for name, one, original in outputs:
         if not _is_near(one, original):
             return f"output {name!r} differs by more than a tenth of its range"
-        if is_exact(original):
-            found.exact, found.same_exact = found.exact + original.size, found.same_exact + int((one == original).sum())
-            if found.same_exact < REDUCED_CLASSES * found.exact:
-                return f"only {found.same_exact / found.exact:.1%} of the values of output {name!r} are the same"
+    if found.same_exact < REDUCED_CLASSES * found.exact:
+        return f"only {found.same_exact / found.exact:.1%} of the class numbers and texts are the same"
     same = found.same_classes
     return "" if same is None or same >= REDUCED_CLASSES else f"only {same:.1%} of the rows have the same class"
 
@@ -139,7 +152,7 @@ def _compare_floats(found: Difference, given: Array, original: Array) -> str:
     if difference.size:
         found.max_abs = max(found.max_abs, float(difference.max()))
         found.max_rel = max(found.max_rel, float((difference / np.maximum(size, tolerance.absolute)).max()))
-    scale = np.maximum(1.0, _scale(one, other))[finite]
+    scale = np.maximum(1.0, _scale_of_columns(one, other))[finite]
     agrees = bool((difference <= tolerance.relative * size + tolerance.absolute * scale).all())
     same = _same_classes(one, other)
     rows, same_rows = int(same.size), int(same.sum())
@@ -172,13 +185,15 @@ def _same_classes(given: Array, original: Array) -> Array:
 def _is_near(given: Array, original: Array) -> bool:
     if given.shape != original.shape or given.dtype != original.dtype:
         return False
+    if _is_picture(original):
+        return not original.size or int(np.abs(given.astype(np.int16) - original).max()) <= PIXEL_SPAN
     if is_exact(original):
         return True  # the share of equal values decides
     one, other = given.astype(np.float64), original.astype(np.float64)
     if not np.array_equal(np.isfinite(one), np.isfinite(other)):
         return False
-    counted = np.isfinite(other) & (one != other)
-    one, other = one[counted], other[counted]
+    kept = ~_is_mask(one, other)
+    one, other = one[kept], other[kept]
     return not other.size or bool(np.abs(one - other).max() <= REDUCED_SPAN * max(np.ptp(other), np.abs(other).max()))
 
 
@@ -190,21 +205,33 @@ def is_rounded(given: Array | None, original: Array | None) -> bool:
         return bool(np.array_equal(given, original))
     one, other = given.astype(np.float64), original.astype(np.float64)
     noise = 8 * float(np.finfo(given.dtype).eps if given.dtype.kind == "f" else 2**-7)
-    return bool(np.isclose(one, other, rtol=16 * noise, atol=noise * _scale(one, other), equal_nan=True).all())
+    return bool(
+        np.allclose(one, other, rtol=16 * noise, atol=noise * _scale(one, other, MASKED_IN_ROUNDED), equal_nan=True)
+    )
 
 
-def _scale(given: Array, original: Array) -> Array:
-    """The size of what may have cancelled out to give each value of `original`: a remainder is only as precise.
+def _is_mask(given: Array, original: Array, masked: float = MASKED) -> Array:
+    """Where values say nothing about the size of the others: infinite ones, and very large equal ones."""
+    size = np.abs(original)
+    with np.errstate(invalid="ignore"):
+        is_one = ~(size < HUGE)
+    if (limit := masked * max(1.0, float(size[(given != original) & ~is_one].max(initial=0.0)))) < HUGE:
+        is_one |= (given == original) & (size > limit)
+    return np.asarray(is_one)
 
-    A column of the last axis that is much smaller than the others is another quantity: a probability next to a price.
-    What is equal in both says nothing about the others of its column: masks of -1e9, for example.
-    """
-    size = np.where(np.isfinite(original) & (np.abs(original) < HUGE), np.abs(original), 0.0)
-    largest = size.max(initial=0.0)
-    if original.ndim < 2 or largest <= SMALL:
+
+def _scale(given: Array, original: Array, masked: float = MASKED) -> float:
+    """The size of what may have cancelled out to give the values of `original`: a remainder is only as precise."""
+    return float(np.abs(original[~_is_mask(given, original, masked)]).max(initial=0.0))
+
+
+def _scale_of_columns(given: Array, original: Array) -> Array:
+    """The same for each value. A much smaller column of the last axis is another quantity: a chance next to a price."""
+    largest = _scale(given, original)
+    if original.ndim < 2 or largest <= SMALL or original.size < ENOUGH_ROWS * original.shape[-1]:
         return np.full(original.shape, largest)
-    rows = tuple(range(original.ndim - 1))
-    column = np.where(given != original, size, 0.0).max(axis=rows, initial=1.0)
+    size = np.where(_is_mask(given, original), 0.0, np.abs(original))
+    column = size.max(axis=tuple(range(original.ndim - 1)), initial=1.0)
     return np.broadcast_to(np.minimum(largest, SMALL * column), original.shape)
 
 

@@ -79,7 +79,7 @@ def _located(path: str) -> Located:
 def _try(message: Convert) -> RuntimeTrial:
     model = _located(message.path)
     if message.again is not None:
-        return _timed_again(message.again, message)
+        return _timed_again(message.again, model, message)
     with_reference = _try_tensorflow if message.candidate == TENSORFLOW else _try_candidate
     trial = with_reference(model, message)
     if fingerprint.key(model, precision=message.precision) != message.key:
@@ -164,10 +164,14 @@ def _loaded(file: Path, message: Convert) -> Runtime:
     )
 
 
-def _timed_again(trial: RuntimeTrial, message: Convert) -> RuntimeTrial:
+def _timed_again(trial: RuntimeTrial, model: Located, message: Convert) -> RuntimeTrial:
     folder = Path(message.work_folder)
     found = Reference.read(folder)
-    runtime = _loaded(folder / trial.path if trial.path else Path(found.saved_model), message)
+    if trial.path:
+        file = folder / trial.path
+    else:  # TensorFlow: as it serves the model, not a graph that was frozen for converters
+        file = model.path if model.format == formats.SAVED_MODEL else Path(found.saved_model)
+    runtime = _loaded(file, message)
     _measure(trial, runtime if trial.guard is None else Guarded(runtime, trial.guard), found)
     return trial
 

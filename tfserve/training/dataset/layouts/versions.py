@@ -35,7 +35,10 @@ def join(search: Search) -> None:
         for index, image in enumerate(search.images)
         if not image.group
     }
-    _join_same(search, _sizes(search, stems), "Images whose paths differ only in a size are taken for versions of one")
+    if not any(image.boxes for image in search.images):  # with boxes, they are rather tiles, named by their places
+        _join_same(
+            search, _sizes(search, stems), "Images whose paths differ only in a size are taken for versions of one"
+        )
     copies = [*_of_augmentor(search, stems), *_changed(search, stems)]
     _join_same(search, copies, "Images are taken for copies of another if their names add only what was changed")
 
