@@ -170,7 +170,8 @@ async def test_less_load_ends_the_wait_for_room(start: Start, echo: Path) -> Non
         (first,) = (await server.deployment())["replicas"]
         waiting = await held(server, 9)
         scaled = server.workspaces.get("w").model.replica_set
-        await until(lambda: scaled.deployed().options.replicas == 3)
+        # A reading while the requests arrive may ask for 2 first; while it waits for room, more load changes nothing.
+        await until(lambda: scaled.deployed().options.replicas > 1)
         os.kill(first, signal.SIGCONT)
         await asyncio.gather(*waiting)
         await until(lambda: scaled.deployed().options.replicas == 1)
