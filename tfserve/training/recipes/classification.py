@@ -155,8 +155,7 @@ def _export(
     server = Classifier(delivered.network, found.labels, found.display, background=run.parameters["background"])
     images = material.source(delivered.size).inputs
     tried = spread(indices, MAX_TRIED)
-    originals = [run.data(index) for index in tried]
-    return export(run, contest, delivered.network, server, images, tried, originals, _try_saved_model)
+    return export(run, contest, delivered.network, server, images, tried, run.data, _try_saved_model)
 
 
 def _try_saved_model(trial: exports.ExportTrial, files: Sequence[Array]) -> None:

@@ -73,14 +73,15 @@ def complete(
 
 def export(
     run: RecipeRun, contest: Contest, network: Any, server: Classifier | Segmenter, images: Arrays, tried: Array,
-    originals: Sequence[bytes], try_saved_model: Callable[[exports.ExportTrial, list[Array]], None],
+    read: Callable[[int], bytes], try_saved_model: Callable[[exports.ExportTrial, list[Array]], None],
 ) -> list[exports.Export]:  # fmt: skip
     """All forms, each tried on the held-out images `tried`. The first is the SavedModel, which every result needs.
 
-    `images` are all images of the project, `originals` the files of those tried, whose tensors `try_saved_model` gets.
+    `images` are all images of the project. `read` gives the file of one, whose tensor `try_saved_model` gets.
     """
     with exports.stage(run.clock, "SavedModel"):
         signatures.save(network, server, run.aside / exports.SAVED_MODEL)
+        originals = [read(index) for index in tried]
         with run.optional(str(image_metadata.HELD_OUT)):
             held_out_images.write(originals, run.aside / exports.SAVED_MODEL, run.background)
         trial = exports.ExportTrial.of(network, run.aside, images.batch(tried).astype(np.float32), image=run.image())

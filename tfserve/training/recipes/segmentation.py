@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -168,8 +168,7 @@ def _export(
     found, network, tried = run.findings, delivered.network, spread(indices, MAX_TRIED)
     server = Segmenter(network, found.labels, found.numbers, found.display, background=run.parameters["background"])
     predict = _predict(server)
-
-    originals = [bounded_file(run, index) for index in tried]
+    read = cache(partial(bounded_file, run))
 
     def predicted(original: bytes) -> Array:
         """Class numbers (1, height, width), in the size of the file."""
@@ -180,8 +179,8 @@ def _export(
         trial.add("SavedModel", exports.SAVED_MODEL, exports.saved_model("mask", values=found.numbers))
         trial.add(
             "SavedModel from files", exports.SAVED_MODEL, exports.saved_model("mask", "image_bytes", found.numbers),
-            inputs=files, expected=lambda: list(map(predicted, originals)), tolerance=exports.DECODED,
+            inputs=files, expected=lambda: [predicted(read(index)) for index in tried], tolerance=exports.DECODED,
         )  # fmt: skip
 
     images = material.pictures(delivered.size)
-    return export(run, contest, network, server, images, tried, originals, try_saved_model)
+    return export(run, contest, network, server, images, tried, read, try_saved_model)
