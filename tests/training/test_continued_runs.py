@@ -83,7 +83,7 @@ def test_checkpoints_belong_to_a_size_of_the_images(message: Train) -> None:
 
 
 class Doubled:
-    """Stands in for a network: twice the pixels of an image."""
+    """The features of an image: twice its pixels."""
 
     def __init__(self, width: int) -> None:
         self.output_shape = (None, width)

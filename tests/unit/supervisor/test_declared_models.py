@@ -85,7 +85,7 @@ async def test_a_model_that_is_declared_again_while_it_is_withdrawn_gets_another
     async with start(roots=str(tmp_path)) as server, asyncio.timeout(DEADLINE_S):
         with pytest.raises(Unavailable, match="does not exist"):
             await server.declared.reload({"m": DeclaredModel(path=str(tmp_path / "none"))})
-        server.web.answers.clear()  # it has not taken over yet that there is no failed version any more
+        server.web.answers.clear()  # it does not know yet that the failed version is gone
         await server.declared.reload({})
         again = asyncio.ensure_future(server.declared.reload({"m": DeclaredModel(path=str(tmp_path / "m.echo"))}))
         await until(lambda: server.declared.is_declared("m"))

@@ -66,7 +66,7 @@ class _Parts:
 def divide(images: Sequence[ImageFile], share: float, seed: int) -> Folds:
     """About `share` of the images is held out in each fold. The same images, share and seed give the same folds.
 
-    There is no fold if no image may be held out: see `may_be_held_out`.
+    Without an image that `may_be_held_out` returns, there are no folds.
     """
     parts = _parts(images)
     learnt = parts.learnt
