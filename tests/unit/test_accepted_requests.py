@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import httpx
 import pytest
@@ -11,17 +10,7 @@ import pytest
 from tfserve_client import Retries
 
 
-@pytest.fixture
-def _django(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Django, which may be set up once in a process."""
-    import django
-
-    monkeypatch.setenv("TFSERVE_DATA_DIR", str(tmp_path))
-    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "tfserve.django_settings")
-    django.setup()
-
-
-@pytest.mark.usefixtures("_django")
+@pytest.mark.usefixtures("django_settings")
 def test_only_what_was_not_accepted_may_be_sent_again() -> None:
     from django.db import OperationalError
 
@@ -47,7 +36,7 @@ def test_only_what_was_not_accepted_may_be_sent_again() -> None:
     assert "Do not send the request again. GET /tasks/t shows the result" in message
 
 
-@pytest.mark.usefixtures("_django")
+@pytest.mark.usefixtures("django_settings")
 def test_what_can_be_read_is_returned() -> None:
     from tfserve.web.database_reads import read_accepted
 

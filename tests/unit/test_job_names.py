@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import msgspec
 import pytest
 
@@ -79,12 +77,8 @@ def test_jobs_without_a_request_have_a_name() -> None:
     assert job_name("train", None, "/data/flowers") == "train flowers"
 
 
-def test_the_error_of_a_row_is_read_from_its_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import django
-
-    monkeypatch.setenv("TFSERVE_DATA_DIR", str(tmp_path))
-    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "tfserve.django_settings")
-    django.setup()
+@pytest.mark.usefixtures("django_settings")
+def test_the_error_of_a_row_is_read_from_its_beginning() -> None:
     from tfserve.db.models import Job
     from tfserve.web.pages import job_rows
 

@@ -102,16 +102,6 @@ def test_a_setting_is_a_number_as_people_write_it(name: str, value: str, words: 
         config.load({"drain_s": float("nan")}, {})
 
 
-@pytest.fixture
-def django_settings(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Django, which may be set up once in a process."""
-    import django
-
-    monkeypatch.setenv("TFSERVE_DATA_DIR", str(tmp_path))
-    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "tfserve.django_settings")
-    django.setup()
-
-
 @pytest.mark.usefixtures("django_settings")
 def test_settings_are_shown_without_passwords() -> None:
     from tfserve.web.pages.settings_page import rows

@@ -6,7 +6,6 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-import django
 import pytest
 
 from tfserve.access import secrets
@@ -30,10 +29,8 @@ def scope(path: str, length: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def test_every_endpoint_that_takes_a_file_as_its_body_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TFSERVE_DATA_DIR", str(tmp_path))
-    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "tfserve.django_settings")
-    django.setup()
+@pytest.mark.usefixtures("django_settings")
+def test_every_endpoint_that_takes_a_file_as_its_body_is_known() -> None:
     from tfserve.web.api.endpoint import BINARY
     from tfserve.web.api.uploads import endpoints, workspace_files
 
