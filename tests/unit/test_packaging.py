@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 import tfserve
@@ -29,6 +30,10 @@ PINS = dict(
 )
 #: Parts of libraries that their documentation does not promise to keep.
 PRIVATE = re.compile(r"\._|^uvicorn\.protocols|^openvino\._")
+
+
+#: The Python of Debian 12: the oldest one on which the README's commands must work.
+OLDEST_PYTHON = "3.11.2"
 
 
 def requirements() -> list[Requirement]:
@@ -52,6 +57,16 @@ def test_the_version_is_written_once() -> None:
 def printed(*arguments: str) -> str:
     command = [sys.executable, "-m", "tfserve.cli", *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_every_pinned_package_runs_on_the_python_of_debian() -> None:
+    installed = {canonicalize_name(each.name): each for each in importlib.metadata.distributions()}
+    checked = {
+        name: installed[name].metadata["Requires-Python"] for name in map(canonicalize_name, PINS) if name in installed
+    }
+    assert len(checked) > 100
+    refused = {name: needs for name, needs in checked.items() if needs and OLDEST_PYTHON not in SpecifierSet(needs)}
+    assert not refused, "pin versions that take this Python; `pip index versions NAME` under it shows them"
 
 
 def test_the_release_notes_of_this_version_exist() -> None:
