@@ -69,6 +69,18 @@ def test_every_pinned_package_runs_on_the_python_of_debian() -> None:
     assert not refused, "pin versions that take this Python; `pip index versions NAME` under it shows them"
 
 
+def test_no_pattern_uses_what_this_python_matches_wrongly() -> None:
+    """Atomic groups and possessive repeats: before 3.11.5 they skip or repeat parts of an alternation."""
+    wrong = re.compile(r"\(\?>|[^\\][+*?}]\+")
+    for file in [*(REPOSITORY / "tfserve").rglob("*.py"), *(REPOSITORY / "clients").rglob("*.py")]:
+        for call in (each for each in ast.walk(ast.parse(file.read_text())) if isinstance(each, ast.Call)):
+            if isinstance(call.func, ast.Attribute) and getattr(call.func.value, "id", "") == "re" and call.args:
+                texts = [each.value for each in ast.walk(call.args[0]) if isinstance(each, ast.Constant)]
+                patterns = [each.decode("latin-1") if isinstance(each, bytes) else str(each) for each in texts]
+                found = [each for each in patterns if wrong.search(re.sub(r"\[[^]]*\]", "", each))]
+                assert not found, f"{file}:{call.lineno}: {found}"
+
+
 def test_the_release_notes_of_this_version_exist() -> None:
     assert (
         f"# TFserve {tfserve.__version__}"

@@ -16,6 +16,8 @@ from typing import BinaryIO, NamedTuple
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _WIDTHS = {_FIXED64: 8, _FIXED32: 4}
+_MAX_RUN = 10_000
+"""Fields that are skipped at once."""
 
 
 class Field(NamedTuple):
@@ -98,11 +100,15 @@ def _after_run(data: memoryview, at: int, key: int) -> int:
 
 @cache
 def _run_of(key: int) -> re.Pattern[bytes] | None:
-    """Matches whole fields with a key of one byte. The first bytes of each determine its length."""
+    """Matches whole fields with a key of one byte. The first bytes of each determine its length.
+
+    Atomic groups and possessive repeats (`(?>…)`, `++`) would need no memory for steps back, but Python before 3.11.5
+    matches them wrongly. So the number of repeats is limited, and callers go on after them.
+    """
     texts = b"|".join(b"\\x%02x.{%d}" % (size, size) for size in range(0x80))
     contents = {_VARINT: rb"[\x80-\xff]{0,9}[\x00-\x7f]", _FIXED64: b".{8}", _FIXED32: b".{4}", _BYTES: texts}
     content = contents.get(key & 7) if key < 0x80 else None
-    return re.compile(rb"(?:\x%02x(?>%b))++" % (key, content), re.DOTALL) if content is not None else None
+    return re.compile(rb"(?:\x%02x(?:%b)){1,%d}" % (key, content, _MAX_RUN), re.DOTALL) if content is not None else None
 
 
 def _field(data: memoryview, at: int) -> tuple[Field, int]:
