@@ -103,7 +103,7 @@ def _run_of(key: int) -> re.Pattern[bytes] | None:
     """Matches whole fields with a key of one byte. The first bytes of each determine its length.
 
     Atomic groups and possessive repeats (`(?>…)`, `++`) would need no memory for steps back, but Python before 3.11.5
-    matches them wrongly. So the number of repeats is limited, and callers go on after them.
+    matches them wrongly. So the number of repeats is limited, and callers continue after them.
     """
     texts = b"|".join(b"\\x%02x.{%d}" % (size, size) for size in range(0x80))
     contents = {_VARINT: rb"[\x80-\xff]{0,9}[\x00-\x7f]", _FIXED64: b".{8}", _FIXED32: b".{4}", _BYTES: texts}
